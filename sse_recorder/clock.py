@@ -1,0 +1,51 @@
+"""The only reader of time.
+
+An exchange has one clock.  Its offsets come from the monotonic clock alone, because a
+wall clock may step while a stream runs; the wall time is read once, at t0, to say when
+the exchange began.
+
+`MONOTONIC_NS` is a bare function, so that reading the time of a socket read costs one
+call: on Linux it is CLOCK_MONOTONIC, the clock that the replay's timerfd runs on.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+MONOTONIC_NS: Final[Callable[[], int]] = time.monotonic_ns  # noqa: TID251 - the one reader
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """A pair of clocks, both in integer nanoseconds."""
+
+    monotonic_ns: Callable[[], int] = MONOTONIC_NS
+    """Never steps; means nothing outside of this boot of this machine."""
+
+    wall_ns: Callable[[], int] = time.time_ns  # noqa: TID251 - the one reader
+    """Since 1970-01-01T00:00Z; may step at any time."""
+
+
+SYSTEM: Final = Clock()
+
+
+@dataclass(slots=True)
+class FakeClock:
+    """A clock that moves when it is told to, for tests of anything that keeps time."""
+
+    now_ns: int = 0
+    started_at_ns: int = 1_700_000_000_000_000_000
+
+    def advance(self, ns: int) -> None:
+        """Move both clocks forward by `ns`."""
+        self.now_ns += ns
+
+    def clock(self) -> Clock:
+        """Return the `Clock` that reads this one."""
+        return Clock(
+            monotonic_ns=lambda: self.now_ns,
+            wall_ns=lambda: self.started_at_ns + self.now_ns,
+        )

@@ -1,0 +1,65 @@
+"""W3C trace context, and ids that can be told again from a recording.
+
+The ids of a span are derived from the exchange, not drawn: spans that are rebuilt from
+a store years later carry the ids that were sent upstream when it was recorded, so a
+backend that has them already sees nothing twice.
+
+https://www.w3.org/TR/trace-context/ section 3.2.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+
+from sse_recorder.exchange import Headers
+
+# Only a version above 00 may have more fields than these.
+_TRACEPARENT = re.compile(
+    r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})"
+    r"(?:(?<!^00.{53})-.*)?"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TraceContext:
+    """A position in a trace, as `traceparent` carries it."""
+
+    trace_id: str
+    """32 hexadecimal digits."""
+    span_id: str
+    """16 hexadecimal digits."""
+    sampled: bool = True
+
+    def traceparent(self) -> str:
+        """Return the header's value."""
+        return f"00-{self.trace_id}-{self.span_id}-{'01' if self.sampled else '00'}"
+
+
+def parse_traceparent(headers: Headers) -> TraceContext | None:
+    """Return the context that a request came with; None without one valid header."""
+    values = [value for name, value in headers if name.lower() == "traceparent"]
+    match = _TRACEPARENT.fullmatch(values[0].strip()) if len(values) == 1 else None
+    if match is None:
+        return None
+    trace_id, span_id, flags = match.groups()
+    return TraceContext(trace_id, span_id, sampled=bool(int(flags, 16) & 1))
+
+
+def exchange_context(exchange_id: str, parent: TraceContext | None) -> TraceContext:
+    """Return the context of an exchange's own span.
+
+    It joins the parent's trace and keeps its sampling decision; without a parent the
+    exchange id, whose last 62 bits are random, is the trace id.
+    """
+    span_id = derive_span_id(exchange_id)
+    if parent is None:
+        return TraceContext(exchange_id.replace("-", ""), span_id)
+    return TraceContext(parent.trace_id, span_id, parent.sampled)
+
+
+def derive_span_id(*names: str | int) -> str:
+    """Return the span id for an exchange, or for one of its tool calls by number."""
+    digest = hashlib.sha256("/".join(map(str, names)).encode()).hexdigest()
+    return digest[:16]
