@@ -1,0 +1,573 @@
+"""Finding the recorded exchange for a live request.
+
+A request is brought into a canonical form, and two requests are the same when their
+forms are.  Recorder and replayer use this one function, because two that should agree
+will not.  The caller masks a live request with the `Redactor` of the recording first;
+headers take no part beyond saying how to read the body, so credentials, user agents and
+trace ids never decide.
+
+The canonical form
+------------------
+method      as it is.
+path        as it is; escapes of unreserved characters are undone, other escapes are in
+            upper case (RFC 3986 section 6.2.2).
+query       decoded fields.
+JSON body   objects are fields, so that key order and white space mean nothing.  Numbers
+            are compared as they are written: 1, 1.0 and 1e0 differ, since some servers
+            tell them apart and a client writes its own the same way every time.
+form body   `application/x-www-form-urlencoded` and `multipart/form-data` give the same
+            fields, so that encoding and boundary mean nothing.  A file is its name, its
+            content type and the hash of its content.
+other body  the hash of its bytes: also for what claims to be JSON or multipart and is
+            malformed, and for what has a Content-Encoding.
+
+One rule for all fields: the order of different names means nothing, the order of equal
+names does.  So `{"a":1,"a":2}` is neither `{"a":2,"a":1}` nor `{"a":2}`.
+
+Paths and prefixes
+------------------
+What a client asks for may not be what goes upstream: `/chat` becomes `/v2/chat` where
+the upstream URL has a path, `/openai/v1/x` becomes `/v1/x` where a route has a prefix.
+Therefore two paths match when one ends with the other at a slash.  Equal paths beat
+such suffixes, and a longer common suffix beats a shorter one.  There is no other
+fuzziness: a wrong answer costs more time than a miss that names what differs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import zip_longest
+from typing import Final, Generic, NamedTuple, TypeAlias, TypeVar
+from urllib.parse import unquote_to_bytes
+
+from sse_recorder.exchange import Headers, header, media_type
+
+T = TypeVar("T")
+
+JSON_DEPTH_MAX = 200
+"""JSON that is nested deeper is compared as bytes.
+
+Python's own limit depends on its version and on the caller's stack.  With that one, a
+key could be different where it is replayed; this one is far below it.
+"""
+
+SHOWN_MAX = 80
+"""Characters of a value that a `Miss` shows."""
+
+ABSENT = "(absent)"
+"""What a `Miss` shows for a value that one side does not have."""
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A JSON number as it was written, which no float can keep."""
+
+    literal: str
+
+
+class _Missing:
+    """Marks a value that only the other side has: null is a value."""
+
+
+Value: TypeAlias = "bool | str | Number | list[Value] | Fields | None"
+Fields: TypeAlias = "dict[str, tuple[Value, ...]]"
+_Side: TypeAlias = "Value | _Missing"
+
+_MISSING: Final = _Missing()
+
+
+class Body(NamedTuple):
+    """A canonical body."""
+
+    kind: str
+    """`none`, `json`, `form` or `bytes`."""
+    value: Value = None
+
+
+@dataclass(frozen=True, slots=True)
+class Canonical:
+    """A request in the form in which requests are compared; equal when `key` is."""
+
+    method: str = field(compare=False)
+    path: str = field(compare=False)
+    query: Fields = field(compare=False)
+    body: Body = field(compare=False)
+    content: str = field(compare=False)
+    """Hexadecimal sha256 of everything but the path."""
+    key: str
+    """Hexadecimal sha256 of everything."""
+
+
+def request_key(method: str, target: str, headers: Headers, body: bytes) -> str:
+    """Return the hexadecimal sha256 of the canonical request."""
+    return canonical(method, target, headers, body).key
+
+
+def canonical(method: str, target: str, headers: Headers, body: bytes) -> Canonical:
+    """Return the canonical form of a request."""
+    path, _, query_text = _ORIGIN.sub("", target, count=1).partition("?")
+    path = _ESCAPE.sub(_normal_escape, path) or "/"
+    query = _fields(_urlencoded(_wire(query_text)))
+    form = _canonical_body(headers, body)
+    content = _digest([method, query, form])
+    key = _digest([path, content])
+    return Canonical(method, path, query, form, content, key)
+
+
+# The scheme and host of a target in absolute form (RFC 9112 section 3.2.2).
+_ORIGIN = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://[^/?]*")
+_ESCAPE = re.compile(r"%([0-9A-Fa-f]{2})")
+_UNRESERVED = re.compile(r"[A-Za-z0-9._~-]")
+
+
+def _normal_escape(escape: re.Match[str]) -> str:
+    character = chr(int(escape[1], 16))
+    return character if _UNRESERVED.match(character) else escape[0].upper()
+
+
+def _wire(text: str) -> bytes:
+    # Heads are Latin-1 as the wire has them.  A transport may hand over other text,
+    # which its client would have sent as UTF-8.
+    try:
+        return text.encode("latin-1")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogatepass")
+
+
+def _text(data: bytes) -> str:
+    # Lossless: two byte strings that are not UTF-8 stay two different texts.
+    return data.decode("utf-8", "surrogateescape")
+
+
+def _digest(value: object) -> str:
+    """Hash a value by a JSON text that only equal values share.
+
+    Objects hold tuples under their names, so a number, which becomes an object that
+    holds a string, is like no object of a request.
+    """
+    text = json.dumps(
+        value,
+        sort_keys=True,
+        separators=(",", ":"),
+        default=lambda number: {"number": number.literal},
+    )
+    return hashlib.sha256(text.encode("ascii")).hexdigest()
+
+
+def _fields(pairs: Iterable[tuple[str, Value]]) -> Fields:
+    groups: dict[str, list[Value]] = {}
+    for name, value in pairs:
+        groups.setdefault(name, []).append(value)
+    return {name: tuple(values) for name, values in groups.items()}
+
+
+# --- bodies ---------------------------------------------------------------------------
+
+
+def _canonical_body(headers: Headers, body: bytes) -> Body:
+    if not body:
+        return Body("none")
+    coding = (header(headers, "content-encoding") or "identity").strip().lower()
+    try:
+        if coding == "identity":
+            return _parsed(header(headers, "content-type"), media_type(headers), body)
+    except (ValueError, RecursionError):
+        pass  # not what its label says: the bytes are all there is to compare
+    return Body("bytes", f"sha256:{hashlib.sha256(body).hexdigest()}, {len(body)} B")
+
+
+def _parsed(content_type: str | None, kind: str, body: bytes) -> Body:
+    """Read a body as its label says; raise ValueError where that is impossible."""
+    if kind == "application/x-www-form-urlencoded":
+        return _form(_urlencoded(body))
+    if kind == "multipart/form-data":
+        _, parameters = _with_parameters(content_type or "")
+        return _form(_multipart(body, parameters.get("boundary", "")))
+    if kind == "application/json" or kind.endswith("+json"):
+        return Body("json", _json(body))
+    # Some clients do not label their bodies.  An object or an array is JSON beyond
+    # doubt; a bare word or number may be anything.
+    if not kind and body.lstrip()[:1] in {b"{", b"["}:
+        return Body("json", _json(body))
+    raise ValueError("a body that is compared by its bytes")
+
+
+def _form(pairs: Iterable[tuple[str, Value]]) -> Body:
+    fields = _fields(pairs)
+    return Body("form", fields) if fields else Body("none")
+
+
+def _json(body: bytes) -> Value:
+    value: Value = json.loads(
+        body.decode("utf-8"),
+        object_pairs_hook=_fields,
+        parse_int=Number,
+        parse_float=Number,
+        parse_constant=_not_json,
+    )
+    level, depth = [value], 0
+    while level:
+        if depth == JSON_DEPTH_MAX:
+            raise ValueError("JSON nested too deeply")
+        level = [child for parent in level for child in _children(parent)]
+        depth += 1
+    return value
+
+
+def _not_json(constant: str) -> Value:
+    # Python reads NaN and Infinity; RFC 8259 section 6 does not permit them.
+    raise ValueError(constant)
+
+
+def _children(value: Value) -> Iterable[Value]:
+    if isinstance(value, dict):
+        return (child for values in value.values() for child in values)
+    return value if isinstance(value, list) else ()
+
+
+def _urlencoded(data: bytes) -> Iterator[tuple[str, str]]:
+    # https://url.spec.whatwg.org/#urlencoded-parsing: "If bytes is the empty byte
+    # sequence, then continue"; no `=` is an empty value; `+` is a space.
+    for piece in data.split(b"&"):
+        if piece:
+            name, _, value = piece.replace(b"+", b" ").partition(b"=")
+            yield _text(unquote_to_bytes(name)), _text(unquote_to_bytes(value))
+
+
+# --- multipart/form-data: RFC 7578, and RFC 2046 section 5.1.1 for the delimiters -----
+
+_PARAMETER = re.compile(r';\s*([^\s=;"]+)\s*=\s*("(?:[^"\\]|\\.)*"|[^\s;"]+)')
+_QUOTED_PAIR = re.compile(r'\\(["\\])')
+# "replacing … 0x0A with `%0A`, 0x0D with `%0D` and 0x22 with `%22`": what browsers and
+# httpx do to names (WHATWG HTML, "multipart/form-data encoding algorithm").
+_NAME_ESCAPE = re.compile(r"%(0A|0D|22)", re.IGNORECASE)
+
+# The content types with which a part without a file name is a plain text field.
+_PLAIN_TEXT = {"", "text/plain", "text/plain;charset=utf-8", "text/plain;charset=utf8"}
+
+
+def _with_parameters(value: str) -> tuple[str, dict[str, str]]:
+    word, semicolon, rest = value.partition(";")
+    rest = semicolon + rest
+    if _PARAMETER.sub("", rest).strip(" \t;"):
+        raise ValueError("a header value that is not a word with parameters")
+    parameters = {}
+    for name, text in _PARAMETER.findall(rest):
+        if text.startswith('"'):
+            text = _QUOTED_PAIR.sub(r"\1", text[1:-1])  # noqa: PLW2901 - the same, bare
+        parameters[name.lower()] = text
+    return word.strip().lower(), parameters
+
+
+def _multipart(body: bytes, boundary: str) -> Iterator[tuple[str, Value]]:
+    """Yield the fields of a body; raise ValueError where it is malformed."""
+    if not boundary:
+        raise ValueError("multipart without a boundary")
+    # A delimiter owns the line end in front of it, which the first one does not need.
+    pieces = (b"\r\n" + body).split(b"\r\n--" + _wire(boundary))
+    if pieces[0] or pieces[-1] not in {b"--", b"--\r\n"}:
+        raise ValueError("multipart that does not begin and end with its boundary")
+    for part in pieces[1:-1]:
+        head, blank, content = part.partition(b"\r\n\r\n")
+        if not head.startswith(b"\r\n") or not blank:
+            raise ValueError("a part without a head")
+        yield _part(head, content)
+
+
+def _part(head: bytes, content: bytes) -> tuple[str, Value]:
+    headers = {}
+    for line in _text(head[2:]).split("\r\n"):
+        label, colon, value = line.partition(":")
+        if not colon:
+            raise ValueError("a part with a line that is no header")
+        headers[label.strip().lower()] = value.strip()
+    disposition, names = _with_parameters(headers.get("content-disposition", ""))
+    if disposition != "form-data" or "name" not in names:
+        raise ValueError("a part without a name")
+    name = _unescaped(names["name"])
+    content_type = headers.get("content-type", "")
+    # `filename*` is forbidden by RFC 7578 section 4.2, and sent by some.
+    filename = names.get("filename*", names.get("filename"))
+    if filename is None and content_type.lower().replace(" ", "") in _PLAIN_TEXT:
+        return name, _text(content)
+    return name, {
+        "filename": (_unescaped(filename or ""),),
+        "content_type": (content_type,),
+        "sha256": (hashlib.sha256(content).hexdigest(),),
+    }
+
+
+def _unescaped(name: str) -> str:
+    return _NAME_ESCAPE.sub(lambda escape: chr(int(escape[1], 16)), name)
+
+
+# --- what differs ---------------------------------------------------------------------
+
+_BARE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
+
+
+def _closeness(recorded: str, received: str) -> tuple[int, int]:
+    """Rank two paths: (2, 0) equal, (1, segments) by suffix, (0, segments) no match."""
+    if recorded == received:
+        return 2, 0
+    shorter, longer = sorted((recorded, received), key=len)
+    segments = [segment for segment in shorter.split("/") if segment]
+    if shorter.startswith("/") and segments and longer.endswith(shorter):
+        return 1, len(segments)
+    # Counted from the end, where prefixes do no harm.
+    ends = (reversed(path.split("/")) for path in (recorded, received))
+    return 0, sum(one == other for one, other in zip(*ends, strict=False))
+
+
+def _pairs(
+    name: str, recorded: _Side, received: _Side
+) -> Iterator[tuple[str, _Side, _Side]]:
+    """Walk two values together and yield their leaves, in the order of their names."""
+    if isinstance(recorded, dict) and isinstance(received, dict):
+        for key in sorted(recorded.keys() | received.keys()):
+            step = f".{key}" if _BARE_NAME.fullmatch(key) else f"[{json.dumps(key)}]"
+            twins = zip_longest(
+                recorded.get(key, ()), received.get(key, ()), fillvalue=_MISSING
+            )
+            for number, (one, other) in enumerate(twins, start=1):
+                again = f"#{number}" if number > 1 else ""
+                yield from _pairs(f"{name}{step}{again}", one, other)
+    elif isinstance(recorded, list) and isinstance(received, list):
+        twins = zip_longest(recorded, received, fillvalue=_MISSING)
+        for index, (one, other) in enumerate(twins):
+            yield from _pairs(f"{name}[{index}]", one, other)
+    else:
+        yield name, recorded, received
+
+
+def _leaves(
+    recorded: Canonical, received: Canonical
+) -> Iterator[tuple[str, _Side, _Side]]:
+    yield from _pairs("query", recorded.query, received.query)
+    if recorded.body.kind == received.body.kind:
+        yield from _pairs("body", recorded.body.value, received.body.value)
+    else:
+        kinds = (recorded.body.kind, received.body.kind)
+        one, other = (_MISSING if kind == "none" else kind for kind in kinds)
+        yield "body", one, other
+
+
+def _likeness(recorded: Canonical, received: Canonical) -> tuple[int, int]:
+    same = [one == other for _, one, other in _leaves(recorded, received)]
+    return sum(same), -same.count(False)
+
+
+def _difference(recorded: Canonical, received: Canonical) -> tuple[str, str, str]:
+    """Return the first thing that differs: its name, and both sides as short text."""
+    if not _closeness(recorded.path, received.path)[0]:
+        return "path", *_shown(recorded.path, received.path)
+    if recorded.method != received.method:
+        return "method", *_shown(recorded.method, received.method)
+    name, one, other = next(
+        leaf for leaf in _leaves(recorded, received) if leaf[1] != leaf[2]
+    )
+    return name, *_shown(one, other)
+
+
+def _shown(one: _Side, other: _Side) -> tuple[str, str]:
+    # Text stands for itself, unless its quotes are what tells "1" from 1.
+    bare = all(isinstance(side, (str, _Missing)) for side in (one, other))
+    texts = [
+        side if bare and isinstance(side, str) else _written(side)
+        for side in (one, other)
+    ]
+    start = 0
+    if max(map(len, texts)) > SHOWN_MAX:
+        # Long prompts begin alike: show them from just before where they part.
+        pairs = enumerate(zip(*texts, strict=False))
+        end = min(map(len, texts))
+        parting = next((at for at, (a, b) in pairs if a != b), end)
+        start = max(0, parting - SHOWN_MAX // 4)
+    return _window(texts[0], start), _window(texts[1], start)
+
+
+def _window(text: str, start: int) -> str:
+    before = "…" if start else ""
+    after = "…" if len(text) > start + SHOWN_MAX else ""
+    text = before + text[start : start + SHOWN_MAX] + after
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _written(value: _Side) -> str:
+    """Write a value as JSON again, for people."""
+    if isinstance(value, _Missing):
+        return ABSENT
+    if isinstance(value, Number):
+        return value.literal
+    if isinstance(value, list):
+        return f"[{', '.join(map(_written, value))}]"
+    if isinstance(value, dict):
+        members = (
+            f"{json.dumps(name, ensure_ascii=False)}: {_written(child)}"
+            for name, children in sorted(value.items())
+            for child in children
+        )
+        return f"{{{', '.join(members)}}}"
+    return json.dumps(value, ensure_ascii=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Miss(Generic[T]):
+    """No recording matches a request, and why."""
+
+    method: str
+    path: str
+    nearest: T | None
+    """The recording that shares the most with the request; None without recordings."""
+    field: str
+    """What differs first: `path`, `query.NAME`, `body.messages[2].content`, …"""
+    expected: str
+    """That, in the nearest recording."""
+    actual: str
+    """That, in the request."""
+
+    def to_json(
+        self, describe: Callable[[T], Mapping[str, object]]
+    ) -> dict[str, object]:
+        """Return the body of the 404 that tells the client.
+
+        Args:
+            describe: gives what to tell of the nearest recording, such as its
+                `exchange_id`.
+        """
+        if self.nearest is None:
+            why = "there are no recordings"
+        else:
+            why = f"the nearest recording differs in {self.field}"
+        message = (
+            f"No recording matches {self.method} {self.path}: {why}; send a request "
+            "that was recorded, or record this one with `sse-recorder record`."
+        )
+        nearest = None if self.nearest is None else dict(describe(self.nearest))
+        return {
+            "error": {
+                "type": "no_recording_matches",
+                "message": message,
+                "nearest": nearest,
+                "differs_in": self.field,
+                "recorded": self.expected,
+                "received": self.actual,
+            }
+        }
+
+
+# --- the matcher ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry(Generic[T]):
+    recording: T
+    method: str
+    path: str
+    request: tuple[str, str, Headers, bytes]
+    """Kept instead of its canonical form, which is needed only to explain a miss and
+    can be several times as large; the bytes are the recording's own."""
+
+
+@dataclass(slots=True)
+class _Group:
+    """The recordings of one request, as positions in recorded order."""
+
+    entries: list[int] = field(default_factory=list)
+    served: int = 0
+
+
+class Matcher(Generic[T]):
+    """Finds recordings for live requests.
+
+    Rules:
+        order: requests that are equal are answered in recorded order.
+        last: the last of them answers again when they run out.
+
+    A recording answers a request whose content is equal and whose path matches; where
+    the paths of several match, the closest ones answer, and as one series when they are
+    equally close.
+    """
+
+    def __init__(self) -> None:
+        self._entries: list[_Entry[T]] = []
+        # Content, then path: an equal path is found without looking at the others.
+        self._groups: dict[str, dict[str, _Group]] = {}
+
+    def add(
+        self, recording: T, method: str, target: str, headers: Headers, body: bytes
+    ) -> None:
+        """Add a recording and its request, masked, after those already there."""
+        form = canonical(method, target, headers, body)
+        paths = self._groups.setdefault(form.content, {})
+        paths.setdefault(form.path, _Group()).entries.append(len(self._entries))
+        request = (method, target, headers, body)
+        self._entries.append(_Entry(recording, method, form.path, request))
+
+    def find(
+        self, method: str, target: str, headers: Headers, body: bytes
+    ) -> T | Miss[T]:
+        """Return the recording that answers a masked request, or why none does."""
+        live = canonical(method, target, headers, body)
+        closest = self._closest(live)
+        if not closest:
+            return self._miss(live)
+        waiting = [group for group in closest if group.served < len(group.entries)]
+        if waiting:
+            group = min(waiting, key=lambda group: group.entries[group.served])
+            group.served += 1
+            return self._entries[group.entries[group.served - 1]].recording
+        return self._entries[max(group.entries[-1] for group in closest)].recording
+
+    def reset(self) -> None:
+        """Start again: nothing has been served."""
+        for group in self._all_groups():
+            group.served = 0
+
+    def used(self) -> list[T]:
+        """Return the recordings that have been served, in recorded order."""
+        served = [
+            at for group in self._all_groups() for at in group.entries[: group.served]
+        ]
+        return [self._entries[at].recording for at in sorted(served)]
+
+    def unused(self) -> list[T]:
+        """Return the recordings that nobody asked for yet, in recorded order."""
+        waiting = [
+            at for group in self._all_groups() for at in group.entries[group.served :]
+        ]
+        return [self._entries[at].recording for at in sorted(waiting)]
+
+    def _all_groups(self) -> Iterator[_Group]:
+        for paths in self._groups.values():
+            yield from paths.values()
+
+    def _closest(self, live: Canonical) -> list[_Group]:
+        paths = self._groups.get(live.content, {})
+        if live.path in paths:
+            return [paths[live.path]]
+        ranks = {path: _closeness(path, live.path) for path in paths}
+        best = max(ranks.values(), default=(0, 0))
+        return [paths[path] for path in paths if best[0] and ranks[path] == best]
+
+    def _miss(self, live: Canonical) -> Miss[T]:
+        if not self._entries:
+            return Miss(live.method, live.path, None, "path", ABSENT, live.path)
+        # Bodies are read again for the best paths and methods only.
+        ranks = [
+            (_closeness(entry.path, live.path), entry.method == live.method)
+            for entry in self._entries
+        ]
+        best = max(ranks)
+        rivals = [
+            (entry.recording, canonical(*entry.request))
+            for entry, rank in zip(self._entries, ranks, strict=True)
+            if rank == best
+        ]
+        # The first of equals wins, so the answer depends on nothing but the recordings.
+        nearest, form = max(rivals, key=lambda rival: _likeness(rival[1], live))
+        return Miss(live.method, live.path, nearest, *_difference(form, live))

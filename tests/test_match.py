@@ -1,0 +1,794 @@
+"""The canonical form of requests, and the recordings found by it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import uuid
+from typing import Any
+from urllib.parse import quote, quote_plus, urlencode
+
+import httpx
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from sse_recorder.exchange import Headers, RequestHead
+from sse_recorder.match import (
+    ABSENT,
+    JSON_DEPTH_MAX,
+    Matcher,
+    Miss,
+    canonical,
+    request_key,
+)
+from sse_recorder.redact import Redactor
+
+JSON: Headers = (("Content-Type", "application/json"),)
+FORM: Headers = (("Content-Type", "application/x-www-form-urlencoded"),)
+CHAT = "/v2/sessions/0193/chat/stream"
+
+
+def multipart(boundary: str = "b") -> Headers:
+    """Return the headers of a multipart body."""
+    return (("content-type", f"multipart/form-data; boundary={boundary}"),)
+
+
+def json_key(text: str | bytes) -> str:
+    """Return the key of a JSON request."""
+    body = text.encode() if isinstance(text, str) else text
+    return request_key("POST", CHAT, JSON, body)
+
+
+def kind(headers: Headers, body: bytes) -> str:
+    """Return how a body is compared."""
+    return canonical("POST", CHAT, headers, body).body.kind
+
+
+def find_miss(matcher: Matcher[str], *request: Any) -> Miss[str]:
+    """Return the miss that a request must give."""
+    miss = matcher.find(*request)
+    assert isinstance(miss, Miss)
+    return miss
+
+
+def differs(
+    recorded: tuple[str, Headers, bytes], received: tuple[str, Headers, bytes]
+) -> tuple[str, str, str]:
+    """Return what a miss says of two POST requests: field, expected, actual."""
+    matcher: Matcher[str] = Matcher()
+    matcher.add("one", "POST", *recorded)
+    miss = find_miss(matcher, "POST", *received)
+    assert miss.nearest == "one"
+    return miss.field, miss.expected, miss.actual
+
+
+def json_differs(recorded: object, received: object) -> tuple[str, str, str]:
+    """Return what a miss says of two JSON bodies."""
+    return differs(
+        (CHAT, JSON, json.dumps(recorded).encode()),
+        (CHAT, JSON, json.dumps(received).encode()),
+    )
+
+
+# --- the canonical form ---------------------------------------------------------------
+
+
+def test_a_key_is_the_hexadecimal_sha256_of_a_request() -> None:
+    """A key never changes: recordings that were made long ago carry it."""
+    key = request_key("POST", CHAT + "?a=1", JSON, b'{"stream": true, "n": 1.0}')
+    assert key == "8789a14827013e71e92eefd6136aa3550658b1345271055d5a3ecb7d41fb3f03"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        ("GET", "/a/b?x=1", JSON, b'{"a":1}'),
+        ("POST", "/a/c?x=1", JSON, b'{"a":1}'),
+        ("POST", "/a/b?x=2", JSON, b'{"a":1}'),
+        ("POST", "/a/b", JSON, b'{"a":1}'),
+        ("POST", "/a/b?x=1", JSON, b'{"a":2}'),
+        ("POST", "/a/b?x=1", JSON, b""),
+        ("POST", "/a/b?x=1", FORM, b'{"a":1}'),
+    ],
+)
+def test_everything_but_headers_is_in_the_key(
+    other: tuple[str, str, Headers, bytes],
+) -> None:
+    """Method, path, query and body each decide."""
+    assert request_key("POST", "/a/b?x=1", JSON, b'{"a":1}') != request_key(*other)
+
+
+def test_headers_are_not_in_the_key() -> None:
+    """Headers other than those that say how to read the body never decide."""
+    more = (*JSON, ("Authorization", "Bearer x"), ("User-Agent", "y"))
+    assert request_key("POST", CHAT, more, b"{}") == json_key("{}")
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("/a%7eb%41", "/a~bA"),
+        ("/a%2fb", "/a%2Fb"),
+        ("http://host:80/a?b=1", "/a?b=1"),
+        ("https://host", "/"),
+        ("?a=1", "/?a=1"),
+        ("/?a=1&b=2", "/?b=2&a=1"),
+        ("/?a=1&b=2&a=3", "/?b=2&a=1&a=3"),
+        ("/?a=x+y", "/?%61=x%20y"),
+        ("/?a=\xc3\xa9", "/?a=%C3%A9"),
+        ("/?a=\u20ac", "/?a=%e2%82%ac"),
+        ("/?a", "/?a="),
+        ("/?&a=1&&", "/?a=1"),
+        ("/?", "/"),
+    ],
+)
+def test_spelling_of_a_target_means_nothing(one: str, other: str) -> None:
+    """Escapes that mean the same and the order of different names are irrelevant."""
+    assert request_key("GET", one, (), b"") == request_key("GET", other, (), b"")
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("/a%2Fb", "/a/b"),
+        ("/a", "/a/"),
+        ("/A", "/a"),
+        ("/?a=1&a=2", "/?a=2&a=1"),
+        ("/?a=%FF", "/?a=%FE"),
+        ("/?a=%FF", "/?a=%EF%BF%BD"),
+        ("/?a=1%26b=2", "/?a=1&b=2"),
+    ],
+)
+def test_meaning_of_a_target_decides(one: str, other: str) -> None:
+    """Reserved escapes, case, slashes and the order of equal names are relevant."""
+    assert request_key("GET", one, (), b"") != request_key("GET", other, (), b"")
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ('{"a":1,"b":[true,null]}', ' { "b" : [ true , null ] , "a" : 1 }\n'),
+        ('{"a":"\\u00e9\\/"}', '{"a":"é/"}'),
+        ('{"a":{"c":1,"b":2}}', '{"a":{"b":2,"c":1}}'),
+        ('{"a":1,"b":0,"a":2}', '{"b":0,"a":1,"a":2}'),
+    ],
+)
+def test_spelling_of_json_means_nothing(one: str, other: str) -> None:
+    """Key order, white space and escapes of strings are irrelevant."""
+    assert json_key(one) == json_key(other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("1", "1.0"),
+        ("1", "1e0"),
+        ("0.1", "0.10000000000000000001"),
+        ("12345678901234567890123", "12345678901234567890124"),
+        ("1", '"1"'),
+        ("1", "true"),
+        ("null", '""'),
+        ("[]", "{}"),
+        ("[1,2]", "[2,1]"),
+        ("[[1],2]", "[1,[2]]"),
+        ('{"a":1,"a":2}', '{"a":2,"a":1}'),
+        ('{"a":1,"a":2}', '{"a":2}'),
+        ('{"a":1,"a":2}', '{"a":[1,2]}'),
+        ("1", '{"number":"1"}'),
+        ('"\\ud800"', '"\\ud801"'),
+    ],
+)
+def test_meaning_of_json_decides(one: str, other: str) -> None:
+    """Numbers as written, types, the order of arrays and of equal keys are relevant."""
+    assert json_key(one) != json_key(other)
+
+
+def test_a_number_may_be_longer_than_an_int_can_be_read() -> None:
+    """Numbers are never turned into ints, whose digits Python limits."""
+    assert kind(JSON, b"1" * 10_000) == "json"
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "expected"),
+    [
+        (JSON, b'{"a":1}', "json"),
+        (JSON, b'"text"', "json"),
+        ((("content-type", "application/ld+json; charset=utf-8"),), b"[]", "json"),
+        ((), b' {"a":1}', "json"),
+        ((), b"[1]", "json"),
+        ((), b"5", "bytes"),
+        ((), b"{a", "bytes"),
+        ((), b" ", "bytes"),
+        ((("content-type", "text/plain"),), b'{"a":1}', "bytes"),
+        (JSON, b'{"a":NaN}', "bytes"),
+        (JSON, b"[-Infinity]", "bytes"),
+        (JSON, b'{"a":1', "bytes"),
+        (JSON, b'"\xff"', "bytes"),
+        (JSON, b'\xef\xbb\xbf{"a":1}', "bytes"),
+        (JSON, "{}".encode("utf-16"), "bytes"),
+        (JSON, b"", "none"),
+        ((*JSON, ("Content-Encoding", "gzip")), b'{"a":1}', "bytes"),
+        ((*JSON, ("Content-Encoding", "Identity")), b'{"a":1}', "json"),
+        (FORM, b"a=1", "form"),
+        (FORM, b"&&", "none"),
+        (multipart(), b"--b--\r\n", "none"),
+        ((("content-type", "multipart/mixed; boundary=b"),), b"--b--", "bytes"),
+    ],
+)
+def test_the_label_says_how_a_body_is_compared(
+    headers: Headers, body: bytes, expected: str
+) -> None:
+    """A body is read as its content type says, and is bytes where that fails."""
+    assert kind(headers, body) == expected
+
+
+@pytest.mark.parametrize("depth", [JSON_DEPTH_MAX, JSON_DEPTH_MAX + 1, 100_000])
+def test_json_that_is_nested_too_deeply_is_bytes(depth: int) -> None:
+    """The limit of nesting is ours, not the interpreter's."""
+    body = b"[" * depth + b"]" * depth
+    assert kind(JSON, body) == ("json" if depth == JSON_DEPTH_MAX else "bytes")
+
+
+def test_forms_are_the_same_in_both_encodings() -> None:
+    """A form of Meibel's client is the same as multipart with any boundary."""
+    boundary = f"----FormBoundary{uuid.uuid4()}"
+    parts = (
+        f'--{boundary}\r\nContent-Disposition: form-data; name="user_message"\r\n\r\n'
+        f"What's the 1st line?\r\né\r\n"
+        f'--{boundary}\r\ncontent-disposition:form-data;name="include_tool_activity"\r\n'
+        f"Content-Type: text/plain; charset=utf-8\r\n\r\nTrue\r\n--{boundary}--\r\n"
+    )
+    flat = (
+        b"include_tool_activity=True&user_message=What%27s+the+1st+line%3F%0D%0A%C3%A9"
+    )
+    assert request_key("POST", CHAT, FORM, flat) == request_key(
+        "POST", CHAT, multipart(boundary), parts.encode()
+    )
+
+
+def upload(*, boundary: str = "x", **changes: str) -> tuple[str, Headers, bytes]:
+    """Return a chat request with a file, as Meibel's client sends it."""
+    part = {"field": "file", "name": "a.txt", "type": "text/plain", "data": "1\r\n2"}
+    part |= changes
+    body = (
+        f"--{boundary}\r\n"
+        'Content-Disposition: form-data; name="user_message"\r\n\r\nHi\r\n'
+        f"--{boundary}\r\n"
+        f'Content-Disposition: form-data; name="{part["field"]}"; '
+        f'filename="{part["name"]}"\r\n'
+        f"Content-Type: {part['type']}\r\n\r\n{part['data']}\r\n"
+        f"--{boundary}--\r\n"
+    )
+    headers = (*multipart(boundary), ("Transfer-Encoding", "chunked"))
+    return CHAT, headers, body.encode()
+
+
+def test_files_are_the_same_under_every_boundary() -> None:
+    """A file is its field, name, type and content; the boundary is not part of it."""
+    other = upload(boundary=f"----FormBoundary{uuid.uuid4()}")
+    assert request_key("POST", *upload()) == request_key("POST", *other)
+
+
+@pytest.mark.parametrize(
+    ("change", "field", "expected", "actual"),
+    [
+        ({"name": "b.txt"}, "body.file.filename", "a.txt", "b.txt"),
+        ({"type": "text/csv"}, "body.file.content_type", "text/plain", "text/csv"),
+        ({"field": "files[]"}, "body.file", None, ABSENT),
+        (
+            {"data": "2"},
+            "body.file.sha256",
+            hashlib.sha256(b"1\r\n2").hexdigest(),
+            hashlib.sha256(b"2").hexdigest(),
+        ),
+    ],
+)
+def test_a_miss_names_what_differs_in_a_file(
+    change: dict[str, str], field: str, expected: str | None, actual: str
+) -> None:
+    """Field, name, type and content of a file each decide, and are named."""
+    found = differs(upload(), upload(**change))
+    assert (found[0], found[2]) == (field, actual)
+    assert expected is None or found[1] == expected
+
+
+@pytest.mark.parametrize(
+    ("disposition", "content_type", "value"),
+    [
+        ('form-data; name="a"', None, "1"),
+        ("form-data; name=a", None, "1"),
+        ('Form-Data ; Name = "a"', "text/plain", "1"),
+        ('form-data; name="a"', "application/json", ("", "application/json")),
+        ('form-data; name="a"', "text/plain; charset=x", ("", "text/plain; charset=x")),
+        ('form-data; name="a"; filename=""', None, ("", "")),
+        ('form-data; name="a"; filename="x%22\\"\\\\y"', "z", ('x""\\y', "z")),
+        (
+            'form-data; name="a"; filename="n"; filename*=utf-8\'\'n%C3%A9',
+            None,
+            ("utf-8''n%C3%A9", ""),
+        ),
+    ],
+)
+def test_a_part_is_a_file_when_it_has_a_name_or_a_type_of_its_own(
+    disposition: str, content_type: str | None, value: str | tuple[str, str]
+) -> None:
+    """Plain text without a file name is a field; everything else is a file."""
+    head = f"Content-Disposition: {disposition}\r\n"
+    if content_type is not None:
+        head += f"CONTENT-TYPE: {content_type}\r\n"
+    body = f"--b\r\n{head}X-More: 1\r\n\r\n1\r\n--b--".encode()
+    expected: object = value
+    if isinstance(value, tuple):
+        expected = {
+            "filename": (value[0],),
+            "content_type": (value[1],),
+            "sha256": (hashlib.sha256(b"1").hexdigest(),),
+        }
+    form = canonical("POST", "/", multipart(), body)
+    assert form.body.value == {"a": (expected,)}
+
+
+PART = b'Content-Disposition: form-data; name="a"\r\n\r\n1\r\n'
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body"),
+    [
+        ("multipart/form-data", b"--b\r\n" + PART + b"--b--\r\n"),
+        ('multipart/form-data; boundary="b', b"--b\r\n" + PART + b"--b--\r\n"),
+        ("multipart/form-data; boundary=b", b"no boundary"),
+        ("multipart/form-data; boundary=b", b"preamble\r\n--b\r\n" + PART + b"--b--"),
+        ("multipart/form-data; boundary=b", b"--b\r\n" + PART),
+        ("multipart/form-data; boundary=b", b"--b\r\n" + PART + b"--b--\r\nepilogue"),
+        ("multipart/form-data; boundary=b", b"--b\r\n" + PART + b"--b--\r\n--b--"),
+        ("multipart/form-data; boundary=b", b"--b \r\n" + PART + b"--b--"),
+        ("multipart/form-data; boundary=b", b"--b\r\n\r\n1\r\n--b--"),
+        ("multipart/form-data; boundary=b", b"--b\r\nContent-Type: a\r\n--b--"),
+        ("multipart/form-data; boundary=b", b"--b\r\nno header\r\n\r\n1\r\n--b--"),
+        ("multipart/form-data; boundary=b", b"--b\r\nA: b\r\n\r\n1\r\n--b--"),
+        (
+            "multipart/form-data; boundary=b",
+            b"--b\r\nContent-Disposition: form-data\r\n\r\n1\r\n--b--",
+        ),
+        (
+            "multipart/form-data; boundary=b",
+            b'--b\r\nContent-Disposition: file; name="a"\r\n\r\n1\r\n--b--',
+        ),
+    ],
+)
+def test_malformed_multipart_is_bytes(content_type: str, body: bytes) -> None:
+    """What is not multipart to the letter is compared by its bytes, never an error."""
+    assert kind((("content-type", content_type),), body) == "bytes"
+
+
+# --- properties -----------------------------------------------------------------------
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
+SCALARS = st.none() | st.booleans() | st.integers() | TEXT
+JSON_VALUES = st.recursive(
+    SCALARS,
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+PAIRS = st.lists(st.tuples(TEXT, TEXT), min_size=1, max_size=5)
+
+
+def reordered(value: Any) -> Any:
+    """Return the same JSON value with the keys of all objects the other way round."""
+    if isinstance(value, dict):
+        return {name: reordered(value[name]) for name in reversed(value)}
+    return [reordered(item) for item in value] if isinstance(value, list) else value
+
+
+@given(value=JSON_VALUES, indent=st.none() | st.integers(0, 3), plain=st.booleans())
+def test_order_and_spacing_of_json_never_change_the_key(
+    value: object, indent: int | None, *, plain: bool
+) -> None:
+    """However a client writes the same JSON value, its key is the same."""
+    other = json.dumps(reordered(value), indent=indent, ensure_ascii=plain)
+    assert json_key(json.dumps(value)) == json_key(other)
+
+
+@given(one=JSON_VALUES, other=JSON_VALUES)
+def test_different_json_never_has_the_same_key(one: object, other: object) -> None:
+    """Two values have one key exactly when they are written alike but for key order."""
+    same = json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
+    assert (json_key(json.dumps(one)) == json_key(json.dumps(other))) == same
+
+
+@given(value=JSON_VALUES, new=SCALARS, data=st.data())
+def test_changing_any_leaf_changes_the_key_and_is_named(
+    value: object, new: object, data: st.DataObject
+) -> None:
+    """One changed leaf is a miss that names it and nothing else."""
+    changed = json.loads(json.dumps({"root": value}))
+    place: Any = changed
+    key: Any = "root"
+    name = "body.root"
+    while isinstance(place[key], (dict, list)) and place[key]:
+        place = place[key]
+        if isinstance(place, dict):
+            key = data.draw(st.sampled_from(sorted(place)))
+            bare = re.fullmatch("[A-Za-z_][A-Za-z0-9_-]*", key)
+            name += f".{key}" if bare else f"[{json.dumps(key)}]"
+        else:
+            key = data.draw(st.integers(0, len(place) - 1))
+            name += f"[{key}]"
+    assume(json.dumps(place[key]) != json.dumps(new))
+    place[key] = new
+    found, expected, actual = json_differs({"root": value}, changed)
+    assert found == name
+    assert expected != actual
+
+
+@given(pairs=PAIRS, boundary=st.uuids())
+def test_encoding_of_a_form_never_changes_the_key(
+    pairs: list[tuple[str, str]], boundary: uuid.UUID
+) -> None:
+    """However a client encodes the same fields, their key is the same."""
+    mark = f"----FormBoundary{boundary}"
+    escapes = {'"': "%22", "\r": "%0D", "\n": "%0A", "\\": "\\\\"}
+    # A name that contains such an escape itself cannot be told from an escaped one.
+    assume(not any(code in name for name, _ in pairs for code in escapes.values()))
+    parts = "".join(
+        f"--{mark}\r\nContent-Disposition: form-data; "
+        f'name="{"".join(escapes.get(c, c) for c in name)}"\r\n\r\n{value}\r\n'
+        for name, value in pairs
+    )
+    keys = {
+        request_key(
+            "POST", CHAT, FORM, urlencode(pairs, quote_via=quote_plus).encode()
+        ),
+        request_key("POST", CHAT, FORM, urlencode(pairs, quote_via=quote).encode()),
+        request_key("POST", CHAT, multipart(mark), f"{parts}--{mark}--\r\n".encode()),
+    }
+    assert len(keys) == 1
+
+
+@given(pairs=PAIRS, data=st.data())
+def test_order_of_different_names_never_changes_the_key(
+    pairs: list[tuple[str, str]], data: st.DataObject
+) -> None:
+    """Fields may come in any order that keeps equal names in theirs."""
+    names = data.draw(st.permutations([name for name, _ in pairs]))
+    left = list(pairs)
+    other = []
+    for name in names:
+        pair = next(pair for pair in left if pair[0] == name)
+        left.remove(pair)
+        other.append(pair)
+    for headers, target in ((FORM, CHAT), ((), f"{CHAT}?")):
+        one, two = urlencode(pairs), urlencode(other)
+        requests = (
+            [(target, headers, text.encode()) for text in (one, two)]
+            if headers
+            else [(target + text, headers, b"") for text in (one, two)]
+        )
+        assert len({request_key("POST", *request) for request in requests}) == 1
+
+
+@given(
+    content_type=st.sampled_from(
+        [
+            "",
+            "application/json",
+            "application/x-www-form-urlencoded",
+            "multipart/form-data; boundary=b",
+            'multipart/form-data; boundary="',
+        ]
+    ),
+    body=st.binary(max_size=40)
+    | st.lists(
+        st.sampled_from([b"--b", b"--", b"\r\n", PART, b"{", b'"', b"%", b"=", b"["]),
+        max_size=12,
+    ).map(b"".join),
+    target=st.text(max_size=20),
+)
+def test_no_request_is_an_error(content_type: str, body: bytes, target: str) -> None:
+    """Whatever is recorded is found again by the same request."""
+    request = ("POST", target, (("content-type", content_type),), body)
+    matcher: Matcher[str] = Matcher()
+    matcher.add("one", *request)
+    assert matcher.find(*request) == "one"
+
+
+@pytest.mark.parametrize("boundary", ["b", "----FormBoundary0193", "'()+_,-./:=?"])
+def test_a_real_client_sends_the_same_form_both_ways(boundary: str) -> None:
+    """What httpx encodes is read in both encodings."""
+    data = {'na"me\\': "va\r\nlue", "b": ["1", "2"]}
+    quoted = {"Content-Type": f'multipart/form-data; boundary="{boundary}"'}
+    flat = httpx.Request("POST", "http://h/x", data=data)
+    parts = httpx.Request(
+        "POST",
+        "http://h/x",
+        files=[
+            (name, (None, value))
+            for name, values in data.items()
+            for value in ([values] if isinstance(values, str) else values)
+        ],
+        headers=quoted,
+    )
+    assert parts.read().startswith(f"--{boundary}\r\n".encode())
+    keys = {
+        request_key("POST", "/x", tuple(request.headers.items()), request.read())
+        for request in (flat, parts)
+    }
+    assert len(keys) == 1
+
+
+# --- finding --------------------------------------------------------------------------
+
+
+def filled(*recordings: tuple[str, str, str]) -> Matcher[str]:
+    """Return a matcher of recordings: name, target and JSON text."""
+    matcher: Matcher[str] = Matcher()
+    for name, target, text in recordings:
+        matcher.add(name, "POST", target, JSON, text.encode())
+    return matcher
+
+
+def asked(matcher: Matcher[str], target: str, text: str = "{}") -> str | Miss[str]:
+    """Ask for a JSON request."""
+    return matcher.find("POST", target, JSON, text.encode())
+
+
+def test_equal_requests_are_answered_in_recorded_order_and_then_by_the_last() -> None:
+    """Rules `order` and `last`, with another request in between."""
+    matcher = filled(("a", "/x", "{}"), ("other", "/x", "[]"), ("b", "/x", "{}"))
+    answers = [asked(matcher, "/x", text) for text in ("{}", "[]", "{}", "{}", "[]")]
+    assert answers == ["a", "other", "b", "b", "other"]
+
+
+def test_unused_recordings_are_reported_and_reset_starts_again() -> None:
+    """What was served is known, until everything starts from the beginning."""
+    matcher = filled(("a", "/x", "{}"), ("b", "/y", "{}"), ("c", "/x", "{}"))
+    assert asked(matcher, "/y") == "b"
+    assert asked(matcher, "/x") == "a"
+    assert (matcher.used(), matcher.unused()) == (["a", "b"], ["c"])
+    matcher.reset()
+    assert (matcher.used(), matcher.unused()) == ([], ["a", "b", "c"])
+    assert asked(matcher, "/x") == "a"
+
+
+def test_a_recording_that_is_added_later_is_answered_next() -> None:
+    """A series that ran out goes on when a recording is added to it."""
+    matcher = filled(("a", "/x", "{}"))
+    assert [asked(matcher, "/x"), asked(matcher, "/x")] == ["a", "a"]
+    matcher.add("b", "POST", "/x", JSON, b"{}")
+    assert [asked(matcher, "/x"), asked(matcher, "/x")] == ["b", "b"]
+
+
+@pytest.mark.parametrize(
+    ("recorded", "received"),
+    [
+        ("/v2/chat", "/chat"),
+        ("/v1/x", "/openai/v1/x"),
+        ("/v2/chat?a=1&b=2", "/chat?b=2&a=1"),
+        ("/v2/chat/", "/chat/"),
+    ],
+)
+def test_prefixes_of_paths_do_not_matter(recorded: str, received: str) -> None:
+    """Paths match when one ends with the other at a slash."""
+    assert asked(filled(("a", recorded, "{}")), received) == "a"
+
+
+@pytest.mark.parametrize(
+    ("recorded", "received"),
+    [
+        ("/v2/chat", "/hat"),
+        ("/v2/chat", "chat"),
+        ("/v2/chat", "/"),
+        ("/v2/chat/", "/chat"),
+        ("/v2/", "//"),
+        ("/v2/chat", "/v3/chat"),
+        ("/v2/chat", "/chat?a=1"),
+    ],
+)
+def test_other_paths_miss(recorded: str, received: str) -> None:
+    """There is no other fuzziness in paths."""
+    assert isinstance(asked(filled(("a", recorded, "{}")), received), Miss)
+
+
+def test_closer_paths_win() -> None:
+    """Equal beats suffix, and a longer common suffix beats a shorter one."""
+    matcher = filled(
+        ("short", "/chat", "{}"), ("long", "/v2/chat", "{}"), ("equal", "/b/chat", "{}")
+    )
+    assert [asked(matcher, "/b/chat"), asked(matcher, "/b/chat")] == ["equal", "equal"]
+    assert asked(matcher, "/a/v2/chat") == "long"
+    assert asked(matcher, "/c/chat") == "short"
+    assert asked(matcher, "/chat") == "short"
+
+
+def test_equally_close_paths_answer_as_one_series() -> None:
+    """Recordings behind different prefixes are answered in recorded order."""
+    matcher = filled(
+        ("1", "/a/chat", "{}"), ("2", "/b/chat", "{}"), ("3", "/a/chat", "{}")
+    )
+    assert [asked(matcher, "/chat") for _ in range(4)] == ["1", "2", "3", "3"]
+
+
+def test_credentials_of_recorder_and_replayer_may_differ() -> None:
+    """A live request that is masked alike matches, whatever its credentials are."""
+    redactor = Redactor()
+
+    def masked(key: str) -> tuple[str, str, Headers, bytes]:
+        head = RequestHead(
+            "POST",
+            f"/v1/models/m:stream?alt=sse&key={key}",
+            (*JSON, ("x-api-key", key), ("Authorization", f"Bearer {key}")),
+        )
+        head = redactor.request_head(head)
+        return head.method, head.target, head.headers, b'{"a":1}'
+
+    matcher: Matcher[str] = Matcher()
+    matcher.add("one", *masked("sk-real"))
+    assert matcher.find(*masked("dummy")) == "one"
+    assert request_key(*masked("sk-real")) == request_key(*masked(""))
+
+
+def test_requests_are_the_same_however_often_they_are_masked() -> None:
+    """A key that was made from a masked head is the key of the recording as read."""
+    redactor = Redactor()
+    head = redactor.request_head(RequestHead("GET", "/?token=a%20b&x=1"))
+    again = redactor.request_head(head)
+    assert request_key("GET", head.target, (), b"") == request_key(
+        "GET", again.target, (), b""
+    )
+
+
+# --- missing --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("recorded", "received", "expected"),
+    [
+        ({"a": 1, "b": "x"}, {"a": 1, "b": "y"}, ("body.b", "x", "y")),
+        ({"a": 1}, {"a": "1"}, ("body.a", "1", '"1"')),
+        ({"a": 1}, {"a": 1.0}, ("body.a", "1", "1.0")),
+        ({"a": True}, {"a": None}, ("body.a", "true", "null")),
+        ({"a": 1}, {}, ("body.a", "1", ABSENT)),
+        ({}, {"a": "x"}, ("body.a", ABSENT, "x")),
+        ({"t": []}, {"t": [{"n": "é"}]}, ("body.t[0]", ABSENT, '{"n": "é"}')),
+        ({"t": [1, 2]}, {"t": {}}, ("body.t", "[1, 2]", "{}")),
+        ({"a b": 1}, {"a b": 2}, ('body["a b"]', "1", "2")),
+        ([[1], [2]], [[1], [3]], ("body[1][0]", "2", "3")),
+        ({"z": 1, "a": 1}, {"z": 2, "a": 2}, ("body.a", "1", "2")),
+        ({"a": "\ud800"}, {"a": "b"}, ("body.a", "\\ud800", "b")),
+        (
+            {"messages": [{"content": "a"}] * 2 + [{"content": "b"}]},
+            {"messages": [{"content": "a"}] * 2 + [{"content": "c"}]},
+            ("body.messages[2].content", "b", "c"),
+        ),
+    ],
+)
+def test_a_miss_names_the_first_leaf_that_differs(
+    recorded: object, received: object, expected: tuple[str, str, str]
+) -> None:
+    """The leaf is named by its path, with both of its values."""
+    assert json_differs(recorded, received) == expected
+
+
+def test_a_miss_shows_long_values_where_they_part() -> None:
+    """Two long prompts that begin alike are shown from just before the difference."""
+    same = "x" * 1000
+    _, expected, actual = json_differs(
+        {"a": f"{same}one{same}"}, {"a": f"{same}two{same}"}
+    )
+    assert expected == f"…{'x' * 20}one{'x' * 57}…"
+    assert actual == f"…{'x' * 20}two{'x' * 57}…"
+    _, expected, actual = json_differs({"a": f"1{same}"}, {"a": same})
+    assert (expected, actual) == (f"1{'x' * 79}…", f"{'x' * 80}…")
+
+
+def test_a_miss_shows_where_a_long_value_goes_on() -> None:
+    """A long value that begins with all of the other is shown from that end."""
+    _, expected, actual = json_differs({"a": "x" * 100}, {"a": "x" * 100 + "more"})
+    assert (expected, actual) == (f"…{'x' * 20}", f"…{'x' * 20}more")
+
+
+@pytest.mark.parametrize(
+    ("recorded", "received", "expected"),
+    [
+        (("/a?x=1", JSON, b"1"), ("/a?x=2", JSON, b"2"), ("query.x", "1", "2")),
+        (("/a?x=1", (), b""), ("/a?x=1&x=3", (), b""), ("query.x#2", ABSENT, "3")),
+        (("/a?a%20b=1", (), b""), ("/a", (), b""), ('query["a b"]', "1", ABSENT)),
+        (("/a", JSON, b"{}"), ("/a", FORM, b"a=1"), ("body", "json", "form")),
+        (("/a", JSON, b"{}"), ("/a", JSON, b""), ("body", "json", ABSENT)),
+        (("/a/x", JSON, b"1"), ("/b/x", JSON, b"2"), ("path", "/a/x", "/b/x")),
+        (("/a/x", FORM, b"m=hi&n"), ("/x", FORM, b"m=ho&n"), ("body.m", "hi", "ho")),
+        (
+            ("/a", (), b"one"),
+            ("/a", (), b"three"),
+            (
+                "body",
+                f"sha256:{hashlib.sha256(b'one').hexdigest()}, 3 B",
+                f"sha256:{hashlib.sha256(b'three').hexdigest()}, 5 B",
+            ),
+        ),
+    ],
+)
+def test_a_miss_names_the_part_that_differs(
+    recorded: tuple[str, Headers, bytes],
+    received: tuple[str, Headers, bytes],
+    expected: tuple[str, str, str],
+) -> None:
+    """Path, then query, then body; bodies of different kinds are named by kind."""
+    assert differs(recorded, received) == expected
+
+
+def test_a_miss_names_the_method() -> None:
+    """A request that was recorded with another method differs in that."""
+    miss = find_miss(filled(("a", "/x", "{}")), "PUT", "/x", JSON, b"{}")
+    assert (miss.field, miss.expected, miss.actual) == ("method", "POST", "PUT")
+
+
+@pytest.mark.parametrize(
+    ("recordings", "nearest"),
+    [
+        # The path counts most, then what it ends with.
+        ((("a", "/x", "[1]"), ("b", "/y", '{"m":"hi"}')), "a"),
+        ((("a", "/sessions/1/other", "{}"), ("b", "/sessions/1/y", "{}")), "b"),
+        ((("a", "/y", '{"m":"hi"}'), ("b", "/v2/x", "1")), "b"),
+        # Then the number of equal leaves, then that of different ones, then the order.
+        ((("a", "/x", '{"m":1}'), ("b", "/x", '{"m":"hi"}')), "b"),
+        ((("a", "/x", '{"m":"hi","o":1,"p":1}'), ("b", "/x", '{"m":"hi"}')), "b"),
+        ((("a", "/x", '{"m":1}'), ("b", "/x", '{"m":2}')), "a"),
+    ],
+)
+def test_the_nearest_recording_shares_the_most(
+    recordings: tuple[tuple[str, str, str], ...], nearest: str
+) -> None:
+    """Path, method and equal leaves rank recordings, and the first of equals wins."""
+    target = "/sessions/2/y" if "sessions" in recordings[0][1] else "/x"
+    miss = asked(filled(*recordings), target, '{"m":"hi","n":2}')
+    assert isinstance(miss, Miss)
+    assert miss.nearest == nearest
+
+
+def test_a_miss_serves_nothing() -> None:
+    """A recording that is only named by a miss stays unused."""
+    matcher = filled(("a", "/x", "{}"))
+    assert isinstance(asked(matcher, "/x", "[]"), Miss)
+    assert matcher.unused() == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("recordings", "nearest", "why", "difference"),
+    [
+        (
+            [("a", "/x", '{"m":1}')],
+            {"exchange_id": "a"},
+            "the nearest recording differs in body.m",
+            {"differs_in": "body.m", "recorded": "1", "received": "2"},
+        ),
+        (
+            [],
+            None,
+            "there are no recordings",
+            {"differs_in": "path", "recorded": ABSENT, "received": "/x"},
+        ),
+    ],
+)
+def test_a_miss_tells_the_client_what_to_do(
+    recordings: list[tuple[str, str, str]],
+    nearest: dict[str, str] | None,
+    why: str,
+    difference: dict[str, str],
+) -> None:
+    """The JSON of a miss says what differs, from which recording, and what to do."""
+    miss = asked(filled(*recordings), "/x", '{"m":2}')
+    assert isinstance(miss, Miss)
+    assert miss.to_json(lambda name: {"exchange_id": name}) == {
+        "error": {
+            "type": "no_recording_matches",
+            "message": f"No recording matches POST /x: {why}; send a request that was "
+            "recorded, or record this one with `sse-recorder record`.",
+            "nearest": nearest,
+            **difference,
+        }
+    }
