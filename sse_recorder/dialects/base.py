@@ -1,0 +1,186 @@
+"""What a dialect is: how one API uses events.
+
+The event-stream rules say where an event begins and ends; only the API behind it says
+that `tool_call` asks for a tool and that `completion` is the end.  A `Dialect` reads
+one exchange: it is made for it, is shown each dispatched event in order, and answers
+with a `Reading`: what kind of frame that was, and what it says of text, tools, usage
+and the end.
+
+Rules
+-----
+1. A dialect never raises on what it is shown.  A frame that does not fit is
+   `Kind.OTHER`: the peer may send anything.
+2. A dialect never sees time, bytes or chunk boundaries, so it can be run again over a
+   recording made years ago and say the same (`frames.kind` and `tool_calls` can be
+   rebuilt from the rest).
+3. Whether a request belongs to a dialect is decided by its head (`recognises`) or, if
+   no dialect claims it, by the first dispatched event (`recognises_event`).
+"""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from typing import Any, ClassVar, NamedTuple
+
+from sse_recorder.exchange import RequestHead
+
+
+class Kind(StrEnum):
+    """What a frame is for, in any dialect."""
+
+    CONNECTED = "connected"
+    STATUS = "status"
+    TEXT = "text"
+    REASONING = "reasoning"
+    TOOL_CALL = "tool_call"
+    TOOL_CALL_DELTA = "tool_call_delta"
+    TOOL_RESULT = "tool_result"
+    USAGE = "usage"
+    FINISH = "finish"
+    ERROR = "error"
+    KEEPALIVE = "keepalive"
+    OTHER = "other"
+
+
+CONTENT_KINDS = frozenset(
+    {Kind.TEXT, Kind.REASONING, Kind.TOOL_CALL, Kind.TOOL_CALL_DELTA}
+)
+"""The kinds that a user waits for: the first of them ends the time to first content."""
+
+
+class ToolStarted(NamedTuple):
+    """The first sign of a call; its arguments may follow in pieces."""
+
+    key: str | None
+    tool_id: str | None
+    name: str | None
+
+
+class ToolArguments(NamedTuple):
+    """Another piece of a call's arguments."""
+
+    key: str | None
+    delta: str
+
+
+class ToolCalled(NamedTuple):
+    """A call whose arguments are complete: from here on a tool may run.
+
+    Without a `ToolStarted` before it this is the first sign as well.  `arguments` is
+    None where the pieces seen so far are all there is.
+    """
+
+    key: str | None
+    tool_id: str | None
+    name: str | None
+    arguments: str | None
+
+
+class ToolReturned(NamedTuple):
+    """The result of a call."""
+
+    key: str | None
+    result: str | None
+    failed: bool
+
+
+ToolEvent = ToolStarted | ToolArguments | ToolCalled | ToolReturned
+
+
+class Reading(NamedTuple):
+    """What one event, or one whole body, says."""
+
+    kind: Kind = Kind.OTHER
+    text: str = ""
+    """New text for the reader, without what earlier events already said."""
+    tools: tuple[ToolEvent, ...] = ()
+    model: str | None = None
+    session_id: str | None = None
+    finish_reason: str | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    error: str | None = None
+    """What an error event says went wrong."""
+    terminal: bool = False
+    """Nothing that matters to the client comes after this."""
+
+    @property
+    def is_content(self) -> bool:
+        """Whether a user who waits for an answer sees one here."""
+        return self.kind in CONTENT_KINDS or bool(self.text)
+
+
+class Dialect:
+    """The base, and the reader for streams of which nothing is known."""
+
+    name: ClassVar[str] = "generic"
+
+    def __init__(self, request: RequestHead) -> None:
+        self.request = request
+
+    @classmethod
+    def recognises(cls, request: RequestHead) -> bool:  # noqa: ARG003 - for subclasses
+        """Tell from its head whether a request belongs to this dialect."""
+        return False
+
+    @classmethod
+    def recognises_event(
+        cls,
+        event: str | None,  # noqa: ARG003 - for subclasses
+        data: str,  # noqa: ARG003 - for subclasses
+    ) -> bool:
+        """Tell from its first dispatched event whether a stream is of this dialect."""
+        return False
+
+    def session_id(self) -> str | None:
+        """Return the conversation that the request names, where its head does."""
+        return None
+
+    def read_event(
+        self,
+        event: str | None,  # noqa: ARG002 - for subclasses
+        data: str,
+    ) -> Reading:
+        """Read one dispatched event.
+
+        Args:
+            event: the frame's own event field; None where it has none.
+            data: as dispatched.
+        """
+        if data == DONE:
+            return Reading(Kind.FINISH, terminal=True)
+        return Reading()
+
+    def read_body(self, body: bytes) -> Reading:  # noqa: ARG002 - for subclasses
+        """Read the whole body of an answer that is not an event stream."""
+        return Reading()
+
+
+DONE = "[DONE]"
+"""The sentinel that many APIs send as their last event's data."""
+
+
+def parse_object(text: str | bytes) -> dict[str, Any]:
+    """Return the JSON object in a text; an empty one if there is none."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def compact(value: Any) -> str:
+    """Return a JSON value as the shortest text, with its keys in their order."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def text_of(value: Any) -> str | None:
+    """Return a value if it is text."""
+    return value if isinstance(value, str) else None
+
+
+def count_of(value: Any) -> int | None:
+    """Return a value if it is a count."""
+    is_count = isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    return value if is_count else None
