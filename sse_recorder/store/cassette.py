@@ -1,0 +1,236 @@
+r"""Cassettes: exchanges as text that a reviewer can read in a diff.
+
+JSON lines, UTF-8, one file of one or more exchanges, `NAME.sse.jsonl`.  Of each:
+
+    {"exchange_id": …, "request": {…}, "response": {…}, "outcome": …}      its head
+    {"at_ms": 12.345678, "data": "event: status\ndata: {}\n\n"}             each chunk
+    {"ended_ms": 98.7, …}                                                  its end
+
+A chunk or a request body that is not UTF-8 has `base64` in place of its text.  Times
+are milliseconds with up to six decimals, so no nanosecond is lost; keys come in a fixed
+order.  What can be derived (frames, tool calls, counts) is not written: it is made
+again when the cassette is read, by what makes it while recording.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from sse_recorder.errors import StoreError
+from sse_recorder.exchange import (
+    Chunk,
+    Ending,
+    Exchange,
+    Headers,
+    Op,
+    Opening,
+    Outcome,
+    Record,
+    RequestHead,
+    ResponseHead,
+)
+from sse_recorder.tables import Rows
+from sse_recorder.transcript import Transcript
+
+SUFFIX: Final = ".sse.jsonl"
+_NS_PER_MS: Final = 1_000_000
+_NS_PER_S: Final = 1_000_000_000
+
+
+def dumps(exchange: Exchange, chunks: Iterable[Chunk]) -> str:
+    """Return one exchange that is over as lines of a cassette."""
+    lines = (json.dumps(x, ensure_ascii=False) for x in _lines(exchange, chunks))
+    return "".join(line + "\n" for line in lines)
+
+
+def read(path: Path) -> Iterator[list[Record]]:
+    """Give the records of each exchange of a cassette.
+
+    Raises:
+        StoreError: it cannot be read, or is not a cassette; the message has the line.
+    """
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except OSError as error:
+        raise StoreError(f"{path}: {error.strerror}; make it readable") from error
+    reader: _Reader | None = None
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            value = json.loads(line)
+            if "request" in value:
+                if reader is not None:
+                    raise ValueError("the exchange before it has no end")  # noqa: TRY301
+                reader = _Reader(value)
+            elif reader is None:
+                raise ValueError("an exchange begins with its head")  # noqa: TRY301
+            elif "at_ms" in value:
+                reader.add_chunk(value)
+            else:
+                yield reader.end(value)
+                reader = None
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise StoreError(
+                f"{path}, line {number}: not a line of a cassette ({error});"
+                " restore the file or record it again"
+            ) from error
+    if reader is not None:
+        raise StoreError(
+            f"{path}: its last exchange has no end, so the file was cut; restore it or"
+            " record it again"
+        )
+
+
+def read_rows(path: Path) -> Rows:
+    """Return the rows of the four tables for a cassette.
+
+    Raises:
+        StoreError: it cannot be read, or it is not a cassette.
+    """
+    rows = Rows()
+    for records in read(path):
+        transcript = Transcript(records[0].exchange_id)
+        for record in records:
+            transcript.add(record, rows)
+    return rows
+
+
+def _lines(exchange: Exchange, chunks: Iterable[Chunk]) -> Iterator[dict[str, Any]]:
+    request = {
+        "method": exchange.method,
+        "url": exchange.url,
+        "headers": exchange.request_headers,
+        **_content(exchange.request_body, "body"),
+    }
+    head: dict[str, Any] = {
+        "exchange_id": exchange.exchange_id,
+        "recorder_id": exchange.recorder_id,
+        "started_at": _iso(exchange.started_at),
+        "request": request,
+        "sent_ms": _milliseconds(exchange.sent_ns),
+    }
+    if exchange.status is not None:
+        head["response"] = {
+            "status": exchange.status,
+            "reason": exchange.reason,
+            "http_version": exchange.http_version,
+            "headers": exchange.response_headers,
+        }
+        head["headers_ms"] = _milliseconds(exchange.headers_ns)
+    head["outcome"] = exchange.outcome
+    head |= {
+        name: value
+        for name in ("trace_id", "span_id", "parent_span_id", "tags")
+        if (value := getattr(exchange, name))
+    }
+    yield head
+    for chunk in chunks:
+        yield {"at_ms": _milliseconds(chunk.at_ns), **_content(chunk.data, "data")}
+    end: dict[str, Any] = {"ended_ms": _milliseconds(exchange.ended_ns)}
+    if exchange.error is not None:
+        end["error"] = exchange.error
+    if exchange.response_trailers:
+        end["trailers"] = exchange.response_trailers
+    yield end
+
+
+class _Reader:
+    """Reads the lines of one exchange."""
+
+    def __init__(self, head: dict[str, Any]) -> None:
+        self.exchange_id: str = head["exchange_id"]
+        self.outcome = Outcome(head["outcome"])
+        self.records = list(_head_records(head))
+
+    def add_chunk(self, line: dict[str, Any]) -> None:
+        at_ns, data = _nanoseconds(line["at_ms"]), _bytes(line, "data")
+        self.records.append(Record(self.exchange_id, Op.DATA, at_ns, data))
+
+    def end(self, line: dict[str, Any]) -> list[Record]:
+        ending = Ending(
+            outcome=self.outcome,
+            error=line.get("error"),
+            trailers=_headers(line.get("trailers", ())),
+        )
+        at_ns = _nanoseconds(line["ended_ms"])
+        return [*self.records, Record(self.exchange_id, Op.END, at_ns, ending)]
+
+
+def _head_records(line: dict[str, Any]) -> Iterator[Record]:
+    eid, request = line["exchange_id"], line["request"]
+    url = request["url"]
+    opening = Opening(
+        recorder_id=line.get("recorder_id", ""),
+        started_at=_from_iso(line["started_at"]),
+        url=url,
+        request=RequestHead(
+            request["method"], _target(url), _headers(request["headers"])
+        ),
+        trace_id=line.get("trace_id", ""),
+        span_id=line.get("span_id", ""),
+        parent_span_id=line.get("parent_span_id", ""),
+        tags=line.get("tags", {}),
+    )
+    yield Record(eid, Op.OPEN, 0, opening)
+    if body := _bytes(request, "body"):
+        yield Record(eid, Op.REQUEST_DATA, 0, body)
+    if line["sent_ms"] is not None:
+        yield Record(eid, Op.SENT, _nanoseconds(line["sent_ms"]))
+    if response := line.get("response"):
+        head = ResponseHead(
+            response["status"],
+            response["reason"],
+            _headers(response["headers"]),
+            response["http_version"],
+        )
+        yield Record(eid, Op.HEAD, _nanoseconds(line["headers_ms"]), head)
+
+
+def _target(url: str) -> str:
+    """Return what stands on the request line: the URL without scheme and authority."""
+    rest = url.partition("://")[2]
+    slash = rest.find("/")
+    return rest[slash:] if slash >= 0 else "/"
+
+
+def _content(data: bytes, name: str) -> dict[str, str]:
+    try:
+        return {name: data.decode()} if data or name == "data" else {}
+    except UnicodeDecodeError:
+        return {"base64": base64.b64encode(data).decode()}
+
+
+def _bytes(line: dict[str, Any], name: str) -> bytes:
+    if "base64" in line:
+        return base64.b64decode(line["base64"], validate=True)
+    text: str = line.get(name, "")
+    return text.encode()
+
+
+def _headers(pairs: Iterable[Iterable[str]]) -> Headers:
+    return tuple((name, value) for name, value in pairs)
+
+
+def _milliseconds(ns: int | None) -> float | None:
+    return None if ns is None else ns / _NS_PER_MS
+
+
+def _nanoseconds(milliseconds: float) -> int:
+    return round(milliseconds * _NS_PER_MS)
+
+
+def _iso(ns: int) -> str:
+    seconds, rest = divmod(ns, _NS_PER_S)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:09d}Z"
+
+
+def _from_iso(text: str) -> int:
+    whole, _, rest = text.removesuffix("Z").partition(".")
+    seconds = int(datetime.fromisoformat(whole).replace(tzinfo=UTC).timestamp())
+    return seconds * _NS_PER_S + int(rest.ljust(9, "0") or 0)

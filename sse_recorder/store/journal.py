@@ -1,0 +1,205 @@
+"""The journal: a crash-safe file of records, one Arrow IPC stream.
+
+A journal is appended to in batches, each with one `write`, and is never rewritten.
+Killing the process at any moment therefore leaves the batches before it whole, and at
+most one torn batch at the end, which readers stop at.  There is no `fsync`: it guards
+against the death of the process, not of the machine.
+
+While its writer lives it holds a lock on the file (`flock`, which the kernel drops when
+a process dies in any way), so that a journal without a lock is one that a crash left.
+
+Columns: `op` (see `exchange.Op`), `exchange_id`, `at_ns`, `data`.  Heads are JSON in
+`data`, bodies are their bytes.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+
+from sse_recorder.errors import StoreError
+from sse_recorder.exchange import (
+    Ending,
+    Headers,
+    Op,
+    Opening,
+    Outcome,
+    Payload,
+    Record,
+    RequestHead,
+    ResponseHead,
+)
+
+SUFFIX: Final = ".arrows"
+SCHEMA: Final = pa.schema(
+    [
+        ("op", pa.int8()),
+        ("exchange_id", pa.string()),
+        ("at_ns", pa.int64()),
+        ("data", pa.binary()),
+    ],
+    metadata={b"sse_recorder.journal_version": b"1"},
+)
+HEADER: Final = SCHEMA.serialize().to_pybytes()
+"""What every journal begins with."""
+
+FILE_MODE: Final = 0o600
+DIRECTORY_MODE: Final = 0o700
+
+
+class Journal:
+    """A journal that is being written, by this process alone."""
+
+    def __init__(self, path: Path) -> None:
+        """Begin a new journal.
+
+        Raises:
+            OSError: the file cannot be made; or one of this name exists.
+        """
+        self.path = path
+        self.size = 0
+        """Bytes in whole batches."""
+        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
+        self._fd = os.open(path, flags, FILE_MODE)
+        fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self._write(HEADER)
+
+    def append(self, records: Sequence[Record]) -> None:
+        """Write records as one batch.
+
+        Raises:
+            OSError: the batch could not be written whole; nothing of it is left.
+        """
+        columns = (
+            [record.op for record in records],
+            [record.exchange_id for record in records],
+            [record.at_ns for record in records],
+            [encode(record.payload) for record in records],
+        )
+        arrays = [
+            pa.array(column, type=field.type)
+            for column, field in zip(columns, SCHEMA, strict=True)
+        ]
+        batch = pa.RecordBatch.from_arrays(arrays, schema=SCHEMA)
+        self._write(batch.serialize())
+
+    def close(self) -> None:
+        """Close the file, and with it the lock."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def remove(self) -> None:
+        """Delete the file; its records are in a segment now."""
+        self.path.unlink(missing_ok=True)
+        self.close()
+
+    def _write(self, data: bytes | pa.Buffer) -> None:
+        view = memoryview(data)
+        try:
+            while view:
+                view = view[os.write(self._fd, view) :]
+        except OSError:
+            # A full disk may take half a batch.  What follows must not stand behind it.
+            os.ftruncate(self._fd, self.size)
+            os.lseek(self._fd, self.size, os.SEEK_SET)
+            raise
+        self.size += memoryview(data).nbytes
+
+
+def read(path: Path) -> Iterator[Record]:
+    """Give the records of a journal, up to where it was cut.
+
+    It may still be growing: what is there now is given.
+
+    Raises:
+        StoreError: it is not a journal.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise StoreError(f"{path}: {error.strerror}; make it readable") from error
+    if len(data) < len(HEADER) and HEADER.startswith(data):
+        return
+    if not data.startswith(HEADER):
+        raise StoreError(
+            f"{path}: not a journal of this version; move it out of the store"
+        )
+    yield from _records(data)
+
+
+@contextmanager
+def claim(path: Path) -> Iterator[bool]:
+    """Hold a journal that nobody is writing; gives False where somebody is.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(fd)
+
+
+def _batches(data: bytes) -> Iterator[pa.RecordBatch]:
+    with pa.ipc.open_stream(data) as reader:
+        while True:
+            try:
+                batch = reader.read_next_batch()
+            except (StopIteration, OSError, pa.ArrowInvalid):
+                return
+            yield batch
+
+
+def _records(data: bytes) -> Iterator[Record]:
+    for batch in _batches(data):
+        for op, exchange_id, at_ns, payload in zip(
+            *(column.to_pylist() for column in batch.columns), strict=True
+        ):
+            known = Op(op)
+            yield Record(exchange_id, known, at_ns, decode(known, payload))
+
+
+def encode(payload: Payload) -> bytes | None:
+    """Return the bytes that a journal keeps of a payload."""
+    if payload is None or isinstance(payload, bytes):
+        return payload
+    value = payload if isinstance(payload, dict) else asdict(payload)
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def decode(op: Op, data: bytes | None) -> Payload:
+    """Return the payload that `encode` was given."""
+    if data is None or op in {Op.DATA, Op.REQUEST_DATA}:
+        return data
+    value: dict[str, Any] = json.loads(data)
+    match op:
+        case Op.OPEN:
+            request = RequestHead(**_with_headers(value["request"], "headers"))
+            return Opening(**(value | {"request": request}))
+        case Op.HEAD:
+            return ResponseHead(**_with_headers(value, "headers"))
+        case Op.END:
+            value["outcome"] = Outcome(value["outcome"])
+            return Ending(**_with_headers(value, "trailers"))
+        case _:
+            return value
+
+
+def _with_headers(value: dict[str, Any], name: str) -> dict[str, Any]:
+    pairs: Headers = tuple((key, text) for key, text in value[name])
+    return value | {name: pairs}

@@ -1,0 +1,205 @@
+"""Recovery: what a restart finds of a segment, and what is done about it.
+
+The writer takes these steps, and may be killed between any two of them or within one:
+
+    1  the journal is made           .journal/<segment>.arrows
+    2  batches are appended to it
+    3  four parts are written        .journal/<segment>.<table>.parquet
+    4  they are moved into place     chunks, frames, tool_calls, then exchanges
+    5  the journal is deleted
+
+Each combination that this can leave behind has exactly one row in `CASES`.
+
+Exchanges that were open at the end of their recorder's last journal get the outcome
+`incomplete`: the recorder was killed, and what it had is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import Enum
+from itertools import groupby
+from pathlib import Path
+from typing import Final
+
+from sse_recorder.errors import StoreError
+from sse_recorder.exchange import Ending, Op, Outcome, Record
+from sse_recorder.store import journal
+from sse_recorder.store.segment import (
+    JournalReader,
+    Layout,
+    earlier_frames,
+    seal,
+    segment_recorder,
+)
+from sse_recorder.tables import SCHEMAS
+
+
+class Found(Enum):
+    """What is there in place of a journal."""
+
+    ABSENT = "absent"
+    HELD = "held"
+    """A living process is writing it."""
+    EMPTY = "empty"
+    """Cut before its first batch was whole: nothing was recorded."""
+    BATCHES = "batches"
+    """It has whole batches; a torn one may follow them."""
+    FOREIGN = "foreign"
+    """It does not begin as our journals do."""
+
+
+class Decision(Enum):
+    """What is done about a segment."""
+
+    LEAVE = "is being written"
+    KEEP = "is whole"
+    DISCARD = "had nothing in it"
+    FINISH = "was sealed; its journal is deleted"
+    SEAL = "is sealed from its journal"
+    REPORT = "cannot be recovered; it is left as it is"
+
+
+class Tables(Enum):
+    """How far the files of a segment had come into place."""
+
+    NONE = "none"
+    SOME = "some"
+    WHOLE = "whole"
+
+
+# Exactly one row matches any combination of a journal and tables.
+CASES: Final[dict[tuple[Found, Tables], Decision]] = {
+    # Its writer lives, whatever else there is.
+    (Found.HELD, Tables.NONE): Decision.LEAVE,
+    (Found.HELD, Tables.SOME): Decision.LEAVE,
+    (Found.HELD, Tables.WHOLE): Decision.LEAVE,
+    # Killed between 4 and 5.
+    (Found.BATCHES, Tables.WHOLE): Decision.FINISH,
+    (Found.EMPTY, Tables.WHOLE): Decision.FINISH,
+    # Killed in 2, 3 or 4.  The journal has everything, so the tables are made anew.
+    (Found.BATCHES, Tables.NONE): Decision.SEAL,
+    (Found.BATCHES, Tables.SOME): Decision.SEAL,
+    # Killed in 1, or before the first batch of 2.
+    (Found.EMPTY, Tables.NONE): Decision.DISCARD,
+    # The usual case.
+    (Found.ABSENT, Tables.WHOLE): Decision.KEEP,
+    (Found.ABSENT, Tables.NONE): Decision.KEEP,
+    # None of our steps leaves these.  Nothing is deleted that might be somebody's.
+    (Found.EMPTY, Tables.SOME): Decision.REPORT,
+    (Found.ABSENT, Tables.SOME): Decision.REPORT,
+    (Found.FOREIGN, Tables.NONE): Decision.REPORT,
+    (Found.FOREIGN, Tables.SOME): Decision.REPORT,
+    (Found.FOREIGN, Tables.WHOLE): Decision.REPORT,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """What was done about one segment."""
+
+    segment: str
+    decision: Decision
+    exchanges: int = 0
+    """How many ended in it."""
+    cut: int = 0
+    """How many of them were open when the recorder died."""
+
+
+def recover(root: Path) -> list[Recovered]:
+    """Seal what crashes left in a store, and say what was done.
+
+    Segments that are whole are not mentioned.  It can be run at any time, beside living
+    recorders and beside itself.
+
+    Raises:
+        StoreError: a file cannot be read or written.
+    """
+    layout = Layout(root)
+    names = sorted(_unfinished(layout), key=lambda n: (segment_recorder(n), n[-36:]))
+    done: list[Recovered] = []
+    try:
+        for recorder_id, group in groupby(names, key=segment_recorder):
+            done += _recover_recorder(layout, recorder_id, list(group))
+    except OSError as error:
+        raise StoreError(
+            f"{error.filename or root}: {error.strerror}; make the store writable and"
+            " run `sse-recorder recover` again"
+        ) from error
+    return done
+
+
+def _unfinished(layout: Layout) -> set[str]:
+    """Name the segments that have a journal, or some but not all of their files."""
+    sealed = set(layout.sealed_names())
+    parts = {
+        path.stem
+        for table in SCHEMAS
+        if table != "exchanges"
+        for path in layout.root.glob(f"{table}/date=*/*.parquet")
+    }
+    return set(layout.journal_names()) | (parts - sealed)
+
+
+def _recover_recorder(
+    layout: Layout, recorder_id: str, names: list[str]
+) -> Iterator[Recovered]:
+    reader = JournalReader(earlier_frames(layout, recorder_id))
+    for name in names:
+        with _claim(layout.journal(name)) as journal_found:
+            decision = CASES[journal_found, _look_at_tables(layout, name)]
+            exchanges = cut = 0
+            if decision is Decision.SEAL:
+                is_last = name == names[-1]
+                exchanges, cut = _seal(layout, name, reader, is_last=is_last)
+            if decision in {Decision.SEAL, Decision.FINISH, Decision.DISCARD}:
+                layout.journal(name).unlink(missing_ok=True)
+                for table in SCHEMAS:
+                    layout.part(name, table).unlink(missing_ok=True)
+        yield Recovered(name, decision, exchanges, cut)
+
+
+@contextmanager
+def _claim(path: Path) -> Iterator[Found]:
+    """Look at a journal, and keep others from it while it is dealt with."""
+    try:
+        with journal.claim(path) as is_ours:
+            yield _look_at_journal(path) if is_ours else Found.HELD
+    except FileNotFoundError:
+        yield Found.ABSENT
+
+
+def _look_at_journal(path: Path) -> Found:
+    try:
+        first = next(journal.read(path), None)
+    except StoreError:
+        # Another recovery may have dealt with it while this one waited its turn.
+        return Found.FOREIGN if path.exists() else Found.ABSENT
+    return Found.EMPTY if first is None else Found.BATCHES
+
+
+def _look_at_tables(layout: Layout, name: str) -> Tables:
+    if layout.table(name, "exchanges").exists():
+        return Tables.WHOLE
+    there = any(layout.table(name, table).exists() for table in SCHEMAS)
+    return Tables.SOME if there else Tables.NONE
+
+
+def _seal(
+    layout: Layout, name: str, reader: JournalReader, *, is_last: bool
+) -> tuple[int, int]:
+    """Seal a journal; return how many exchanges it has, and how many were cut."""
+    rows = reader.read(layout.journal(name))
+    cut = list(reader.open.items()) if is_last else []
+    for exchange_id, transcript in cut:
+        ending = Ending(
+            outcome=Outcome.INCOMPLETE,
+            error="the recorder was killed; what came after this was not recorded",
+        )
+        at_ns = reader.last_ns[exchange_id]
+        transcript.add(Record(exchange_id, Op.END, at_ns, ending), rows)
+    batches = rows.batches()
+    seal(layout, name, {t: [batches[t]] if t in batches else [] for t in SCHEMAS})
+    return len(rows.exchanges), len(cut)

@@ -1,0 +1,289 @@
+"""A store, opened for reading: its exchanges one by one, or all of it by SQL.
+
+`Store.open` takes a folder of recordings or a cassette, and holds what was there at
+that moment: the sealed segments, and the journals of recorders that are still writing.
+`refresh` looks again.  Nothing is locked and nothing is written, so any number of
+readers can look on while recorders write.
+
+The SQL side is an in-memory DuckDB with one view a table.  It may neither install nor
+load extensions, so it never reaches for the network by itself.
+
+Journals are read before the list of segments is: a segment that is sealed in between is
+then seen twice, and its journal's rows are dropped; the other way round it could be
+missed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from operator import itemgetter
+from pathlib import Path
+from typing import Any, Self
+
+import duckdb
+import pyarrow as pa
+
+from sse_recorder.errors import StoreError, UsageError
+from sse_recorder.exchange import Chunk, Exchange, Outcome, ToolCall
+from sse_recorder.sse import rebuild
+from sse_recorder.store import cassette
+from sse_recorder.store.segment import (
+    JournalReader,
+    Layout,
+    earlier_frames,
+    segment_recorder,
+)
+from sse_recorder.tables import SCHEMAS, FrameRow, Rows
+
+_CONFIG: dict[str, str | bool | int | float | list[str]] = {
+    "autoinstall_known_extensions": False,
+    "autoload_known_extensions": False,
+}
+# Timestamps with nanoseconds lack most of SQL's functions for time.  The files keep
+# all nine digits; the view gives the six that every function understands.
+_VIEW_COLUMNS = {"exchanges": "* REPLACE (started_at::TIMESTAMPTZ AS started_at)"}
+_FRAME_BYTES = "raw, layout, event, data, id, retry"
+
+
+class Store:
+    """What a folder of recordings, or a cassette, holds."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._files: dict[str, list[str]] = {}
+        self._live: dict[str, pa.Table] = {}
+        self._connection = duckdb.connect(config=_CONFIG)
+        self.refresh()
+
+    @classmethod
+    def open(cls, path: str | Path) -> Self:
+        """Open a folder of recordings or a cassette.
+
+        Raises:
+            StoreError: nothing is there, or it cannot be read.
+        """
+        return cls(Path(path))
+
+    def close(self) -> None:
+        """Let go of memory; nothing else is held."""
+        self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def refresh(self) -> None:
+        """See what has been recorded since.
+
+        Raises:
+            StoreError: it is not there any more, or cannot be read.
+        """
+        if self.path.is_dir():
+            self._look_at_folder()
+        elif self.path.exists():
+            self._live = cassette.read_rows(self.path).tables()
+        else:
+            raise StoreError(
+                f"{self.path}: no such store or cassette; record one with"
+                " `sse-recorder record --upstream URL`, or name it with --store"
+            )
+        self._make_views()
+
+    def sql(self, query: str, params: Sequence[object] = ()) -> pa.Table:
+        """Run SQL over the tables `exchanges`, `chunks`, `frames` and `tool_calls`.
+
+        Args:
+            query: DuckDB's SQL.
+            params: values for its `?` placeholders.
+
+        Raises:
+            UsageError: the query is wrong.
+            StoreError: a file of the store is damaged.
+        """
+        try:
+            relation = self._connection.sql(query, params=list(params) or None)
+            return relation.to_arrow_table() if relation else pa.table({})
+        except (duckdb.IOException, duckdb.InvalidInputException) as error:
+            raise self._damaged(error) from error
+        except duckdb.Error as error:
+            raise UsageError(f"{error}") from error
+
+    def exchanges(self, where: str = "true") -> Iterator[Exchange]:
+        """Give the exchanges in the order in which they began.
+
+        Args:
+            where: an SQL condition on the table `exchanges`.
+
+        Raises:
+            UsageError: the condition is wrong.
+            StoreError: a file of the store is damaged.
+        """
+        query = (
+            "SELECT * REPLACE (epoch_ns(started_at) AS started_at)"
+            f" FROM exchanges_ns WHERE {where} ORDER BY started_at, exchange_id"
+        )
+        for row in self.sql(query).to_pylist():
+            yield _exchange(row)
+
+    def exchange(self, name: str) -> Exchange:
+        """Return the one exchange whose id is, begins with, or ends with a text.
+
+        Raises:
+            UsageError: there is none, or more than one.
+        """
+        condition = "starts_with(exchange_id, $1) OR ends_with(exchange_id, $1)"
+        ids = self.sql(
+            f"SELECT exchange_id FROM exchanges WHERE {condition}",
+            [name],
+        )
+        found = ids.column(0).to_pylist()
+        if len(found) != 1:
+            count = "no exchange" if not found else f"{len(found)} exchanges"
+            raise UsageError(
+                f"{self.path}: {count} with an id like {name!r};"
+                " `sse-recorder ls` shows the ids, and a few characters will do"
+            )
+        return next(self.exchanges(f"exchange_id = '{found[0]}'"))
+
+    def frames(self, exchange_id: str) -> Iterator[FrameRow]:
+        """Give the frames of an exchange in their order."""
+        query = "SELECT * FROM frames WHERE exchange_id = ? ORDER BY seq"
+        for row in _tuples(self.sql(query, [exchange_id])):
+            yield FrameRow(*row)
+
+    def tool_calls(self, exchange_id: str) -> list[ToolCall]:
+        """Return the tool calls of an exchange in the order in which they began."""
+        query = "SELECT * FROM tool_calls WHERE exchange_id = ? ORDER BY seq"
+        return [ToolCall(**row) for row in self.sql(query, [exchange_id]).to_pylist()]
+
+    def chunks(self, exchange_id: str) -> list[Chunk]:
+        """Return the chunks of an exchange: what each read of its body brought."""
+        found = self._chunks("exchange_id = ?", [exchange_id])
+        return next((chunks for _, chunks in found), [])
+
+    def all_chunks(self) -> Iterator[tuple[str, list[Chunk]]]:
+        """Give the chunks of every exchange that has some, with its id."""
+        yield from self._chunks("true", [])
+
+    def body(self, exchange_id: str) -> bytes:
+        """Return the response body as it was on the wire, content coding included."""
+        return b"".join(chunk.data for chunk in self.chunks(exchange_id))
+
+    def _chunks(
+        self, where: str, params: list[object]
+    ) -> Iterator[tuple[str, list[Chunk]]]:
+        chunks = self.sql(
+            "SELECT exchange_id, at_ns, size, data FROM chunks"
+            f" WHERE {where} ORDER BY exchange_id, seq",
+            params,
+        )
+        frames = self.sql(
+            f"SELECT exchange_id, {_FRAME_BYTES} FROM frames"
+            f" WHERE {where} ORDER BY exchange_id, seq",
+            params,
+        )
+        bodies = groupby(_tuples(frames), key=itemgetter(0))
+        body_id, body_frames = next(bodies, ("", iter(())))
+        for exchange_id, group in groupby(_tuples(chunks), key=itemgetter(0)):
+            body = b""
+            # Both are sorted; an exchange may have chunks and no frame.
+            while body_id and body_id < exchange_id:
+                body_id, body_frames = next(bodies, ("", iter(())))
+            if body_id == exchange_id:
+                body = b"".join(_frame_bytes(*frame[1:]) for frame in body_frames)
+            yield exchange_id, list(_cut(body, group))
+
+    def _look_at_folder(self) -> None:
+        layout = Layout(self.path)
+        if not layout.exists():
+            raise StoreError(
+                f"{self.path}: nothing was recorded here; record with"
+                " `sse-recorder record --upstream URL`, or name a store with --store"
+            )
+        live = _read_journals(layout)
+        sealed = layout.sealed_names()
+        self._files = {
+            table: [str(layout.table(name, table)) for name in sealed]
+            for table in SCHEMAS
+        }
+        known = set(sealed)
+        parts = [rows.tables() for name, rows in live if name not in known]
+        self._live = {
+            table: pa.concat_tables([part[table] for part in parts])
+            if parts
+            else schema.empty_table()
+            for table, schema in SCHEMAS.items()
+        }
+
+    def _make_views(self) -> None:
+        connection = self._connection
+        for table in SCHEMAS:
+            connection.register(f"live_{table}", self._live[table])
+            source = f"SELECT * FROM live_{table}"
+            if files := self._files.get(table):
+                names = ", ".join("'" + name.replace("'", "''") + "'" for name in files)
+                source = (
+                    f"SELECT * FROM read_parquet([{names}], union_by_name = true,"
+                    f" hive_partitioning = false) UNION ALL BY NAME {source}"
+                )
+            columns = _VIEW_COLUMNS.get(table, "*")
+            try:
+                connection.execute(f"CREATE OR REPLACE VIEW {table}_ns AS {source}")
+                view = f"SELECT {columns} FROM {table}_ns"
+                connection.execute(f"CREATE OR REPLACE VIEW {table} AS {view}")
+            except duckdb.Error as error:
+                raise self._damaged(error) from error
+
+    def _damaged(self, error: Exception) -> StoreError:
+        first_line = str(error).partition("\n")[0]
+        return StoreError(
+            f"{self.path}: a file cannot be read ({first_line}); move that file away or"
+            " restore it, the rest of the store is whole"
+        )
+
+
+def _read_journals(layout: Layout) -> list[tuple[str, Rows]]:
+    """Return the rows of every journal; open exchanges are in their latest one."""
+    found: list[tuple[str, Rows]] = []
+    names = sorted(layout.journal_names(), key=segment_recorder)
+    for recorder_id, group in groupby(names, key=segment_recorder):
+        reader = JournalReader(earlier_frames(layout, recorder_id))
+        for name in group:
+            try:
+                found.append((name, reader.read(layout.journal(name))))
+            except FileNotFoundError:
+                continue  # sealed since
+        if found:
+            for transcript in reader.open.values():
+                found[-1][1].add_exchange(transcript.exchange())
+    return found
+
+
+def _tuples(table: pa.Table) -> Iterator[tuple[Any, ...]]:
+    """Give the rows of a table, batch by batch."""
+    for batch in table.to_batches():
+        yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
+
+
+def _frame_bytes(raw: bytes | None, layout: str, *values: Any) -> bytes:
+    return rebuild(layout, *values) if raw is None else raw
+
+
+def _cut(body: bytes, rows: Iterator[tuple[Any, ...]]) -> Iterator[Chunk]:
+    position = 0
+    for _, at_ns, size, data in rows:
+        if data is None:
+            data = body[position : position + size]  # noqa: PLW2901
+            position += size
+        yield Chunk(at_ns, data)
+
+
+def _exchange(row: dict[str, Any]) -> Exchange:
+    for name in ("request_headers", "response_headers", "response_trailers"):
+        row[name] = tuple((pair["name"], pair["value"]) for pair in row[name] or ())
+    row["tags"] = dict(row["tags"] or ())
+    row["outcome"] = row["outcome"] and Outcome(row["outcome"])
+    return Exchange(**row)
