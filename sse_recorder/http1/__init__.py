@@ -1,0 +1,10 @@
+"""HTTP/1.1 for a proxy: both ends of a connection as asyncio Protocols.
+
+    framing.py   pure: heads and bodies to bytes, and what headers say about framing
+    server.py    the side that clients connect to
+    client.py    the side that connects to an upstream
+
+llhttp, through httptools, splits the bytes; connections, their reuse, flow control and
+limits are ours.  Nothing here knows about recording: what was read is handed on in the
+call that read it, together with the time at which it was read.
+"""
