@@ -1,0 +1,3 @@
+"""`demo`: the whole thing in a quarter of a minute, offline."""
+
+COMMANDS = ()
