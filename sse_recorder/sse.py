@@ -124,9 +124,10 @@ class Parser:
         start: Where in the stream the first byte is; a BOM is looked for at 0 alone.
         frame_bytes_max: The size beyond which a frame comes out in pieces.
 
-    To go on elsewhere, make a parser with the same `start` that the open frame has and
-    feed it `pending`.  It does not know that the rest of a frame that is too long is
-    one: it reads it as a frame of its own.
+    To go on elsewhere, make a parser with this one's `start` and feed it `pending`; the
+    open frame then begins with that chunk, so remember `open_since`.  A parser made so
+    does not know of pieces that are out already: it reads the rest of a frame that is
+    too long as a frame of its own.
     """
 
     __slots__ = (
@@ -408,7 +409,8 @@ def _read(
 ) -> Frame:
     """Return the frame of a block that ends with its blank line.
 
-    This is `_read_any` for the blocks that nearly all servers send, in half its time.
+    This is `_read_any` for the blocks that nearly all servers send, in less than half
+    its time.
     """
     try:
         text = block.decode()

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from itertools import accumulate, pairwise
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sse_recorder import sse
@@ -36,6 +36,8 @@ TOKENS = (
 STREAMS = st.lists(st.sampled_from(TOKENS) | st.binary(max_size=3), max_size=24).map(
     b"".join
 )
+patient = settings(deadline=None)  # other work on the machine is no failure
+
 CUTS = st.lists(st.integers(min_value=0, max_value=60), max_size=8)
 
 
@@ -86,7 +88,7 @@ def reference(stream: bytes) -> tuple[list[tuple[str, str, str]], list[int]]:
         elif field == "id" and "\0" not in value:
             id_buffer = value
         elif field == "retry" and value and set(value) <= set("0123456789"):
-            block_times.append(int(value))
+            block_times += [int(value)] if int(value) < 2**63 else []
     return dispatched, times
 
 
@@ -317,6 +319,7 @@ def test_the_longest_layout_is_kept() -> None:
     assert len(frame.layout or "") == LAYOUT_CHARACTERS_MAX
 
 
+@patient
 @given(stream=STREAMS, places=CUTS)
 @example(stream=b"data: a\r\n\r\n", places=[9, 10])
 @example(stream=BOM + b"\n", places=[1, 2, 3])
@@ -325,6 +328,7 @@ def test_any_cut_gives_the_same_frames(stream: bytes, places: list[int]) -> None
     assert without_chunks(feed(cut(stream, places))) == without_chunks(parse(stream))
 
 
+@patient
 @given(stream=STREAMS, places=CUTS, limit=st.integers(min_value=4, max_value=20))
 def test_any_cut_gives_the_same_frames_at_the_limit(
     stream: bytes, places: list[int], limit: int
@@ -349,6 +353,7 @@ def test_any_cut_gives_the_same_frames_at_the_limit(
         assert ("unterminated" in (pieces[-1].anomaly or "")) == (whole.type == "tail")
 
 
+@patient
 @given(
     stream=STREAMS,
     places=CUTS,
@@ -376,6 +381,7 @@ def test_spans_and_chunks_are_those_of_the_bytes(
     assert offset == len(stream)
 
 
+@patient
 @given(stream=STREAMS)
 def test_raw_is_none_exactly_when_layout_and_fields_rebuild(stream: bytes) -> None:
     """A frame has a layout or bytes, never both, and either gives the bytes back."""
@@ -391,12 +397,14 @@ def test_raw_is_none_exactly_when_layout_and_fields_rebuild(stream: bytes) -> No
             assert frame.type == "tail" or unreadable
 
 
+@patient
 @given(stream=STREAMS)
 def test_frames_mean_what_the_specification_says(stream: bytes) -> None:
     """A client that reads frames dispatches what one that reads text does."""
     assert client(parse(stream)) == reference(stream)
 
 
+@patient
 @given(stream=STREAMS)
 @example(stream=b"data: a\rb\r\n\r\n")
 @example(stream=b"event: e\ndata: a\r\n\r\n")
@@ -405,10 +413,11 @@ def test_the_short_way_reads_the_same(stream: bytes) -> None:
     """What is read the fast way for the usual frames is what the other way reads."""
     for frame in parse(stream):
         if frame.type != "tail":
-            block = frame_bytes(frame)
+            block = stream[frame.start : frame.start + frame.size]
             assert sse._read(block, 1, 2, 3) == sse._read_any(block, 1, 2, 3)
 
 
+@patient
 @given(stream=STREAMS, places=CUTS)
 def test_a_parser_goes_on_from_what_was_pending(
     stream: bytes, places: list[int]
@@ -535,6 +544,7 @@ def test_a_layout_that_is_not_of_its_fields_is_refused(
 WORDS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\n\0"))
 
 
+@patient
 @given(
     event_=st.none() | WORDS,
     data=st.lists(WORDS, min_size=1).map("\n".join),
