@@ -208,6 +208,7 @@ class Relay:
         self._waiting: list[bytes] = []
         self._waiting_bytes = 0
         self._request_trailers: Headers | None = None
+        self._is_paused = False
         recorder.relays.add(self)
         recorder.count += 1
         exchange_id = uuid7(self._clock.wall_ns())
@@ -257,6 +258,8 @@ class Relay:
         """Send what of the request is there."""
         self._upstream = upstream
         upstream.send_request(self._head, self)
+        if self._is_paused:
+            upstream.pause_response()
         for data in self._waiting:
             upstream.send_data(data)
         self._waiting.clear()
@@ -295,11 +298,13 @@ class Relay:
 
     def pause_response(self) -> None:
         """Read the upstream no faster than the client reads."""
+        self._is_paused = True
         if self._upstream is not None:
             self._upstream.pause_response()
 
     def resume_response(self) -> None:
         """Read on."""
+        self._is_paused = False
         if self._upstream is not None:
             self._upstream.resume_response()
 
@@ -322,6 +327,8 @@ class Relay:
     def response_end(self, at_ns: int, trailers: Headers) -> None:
         """Pass the end on."""
         self._stream.end(trailers)
+        if self._upstream is not None and self._upstream.request_open:
+            self._upstream.abort()  # an early answer: the rest will never be sent
         self._end(at_ns, Ending(outcome=Outcome.COMPLETE, trailers=trailers))
 
     def response_failed(self, failure: Failure, at_ns: int) -> None:

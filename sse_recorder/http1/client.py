@@ -210,7 +210,7 @@ def _connect_error(
                 f"its certificate is not accepted: {detail}. Give the file of"
                 " the certificate authority that signed it, or the name it is for."
             )
-        case ssl.SSLError() if error.reason in {
+        case ssl.SSLError() if getattr(error, "reason", "") in {
             "WRONG_VERSION_NUMBER",
             "HTTP_REQUEST",
             "RECORD_LAYER_FAILURE",
@@ -219,15 +219,25 @@ def _connect_error(
         }:
             reason = "the upstream does not speak TLS there. Is it an http:// URL?"
         case ssl.SSLError():
-            detail = (error.reason or text).replace("_", " ").lower()
-            reason = f"TLS failed: {detail}. Check the protocol versions it offers."
+            reason = (
+                f"TLS failed: {_tls_reason(error)}. Check the protocol versions it"
+                " offers."
+            )
         case ConnectionRefusedError():
             reason = "the connection was refused. Is it up, and is the port right?"
         case ConnectionError() if origin.scheme == "https":
-            reason = "it ended the TLS handshake. Is it an http:// URL?"
+            reason = (
+                "it ended the TLS handshake. Is it an http:// URL, or of an older TLS?"
+            )
         case _:
             reason = f"{(error.strerror or text).rstrip('.')}. Is it reachable?"
     return UpstreamError(f"Cannot connect to {origin}: {reason}")
+
+
+def _tls_reason(error: ssl.SSLError) -> str:
+    # `reason` is there only where OpenSSL gave one, such as `NO_PROTOCOLS_AVAILABLE`.
+    reason = getattr(error, "reason", None) or str(error)
+    return str(reason).replace("_", " ").lower()
 
 
 class _Malformed(Exception):  # noqa: N818 - a finding, raised through the parser
@@ -527,7 +537,7 @@ class Connection(asyncio.Protocol):
             case TimeoutError():
                 failure = Failure("timeout", self._where("stopped answering"))
             case ssl.SSLError():
-                failure = Failure("protocol", f"TLS failed: {exc.reason or exc}")
+                failure = Failure("protocol", f"TLS failed: {_tls_reason(exc)}")
             case _:
                 failure = Failure("reset", self._where("reset the connection"))
         try:

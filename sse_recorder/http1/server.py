@@ -37,12 +37,12 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import json
 import logging
 import socket
 import struct
 from collections import deque
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Final, NamedTuple, Protocol, cast
 
 import httptools
@@ -51,6 +51,7 @@ from sse_recorder.clock import SYSTEM, Clock
 from sse_recorder.errors import ListenError
 from sse_recorder.exchange import Headers, RequestHead, ResponseHead, header
 from sse_recorder.http1 import framing
+from sse_recorder.http1.answers import send_json_error
 
 PIPELINE_BYTES_MAX: Final = 64 * 1024
 """How much of later requests may wait while one is answered."""
@@ -119,15 +120,6 @@ class _Refusal(Exception):  # noqa: N818 - an answer, raised through the parser
         self.status = status
         self.kind = kind
         self.message = message
-
-
-_REASONS: Final = {
-    400: "Bad Request",
-    431: "Request Header Fields Too Large",
-    500: "Internal Server Error",
-    501: "Not Implemented",
-    505: "HTTP Version Not Supported",
-}
 
 
 class _Request:
@@ -776,16 +768,8 @@ def _check(head: RequestHead) -> None:
 
 
 def _send_refusal(stream: ResponseStream, refusal: _Refusal) -> None:
-    error = {"type": refusal.kind, "message": refusal.message}
-    body = json.dumps({"error": error}).encode()
-    headers = (
-        ("Content-Type", "application/json"),
-        ("Content-Length", str(len(body))),
-        ("Connection", "close"),
-    )
-    stream.send_head(ResponseHead(refusal.status, _REASONS[refusal.status], headers))
-    stream.send_data(body)
-    stream.end()
+    status, close = HTTPStatus(refusal.status), (("Connection", "close"),)
+    send_json_error(stream, status, refusal.kind, refusal.message, close)
 
 
 class Address(NamedTuple):

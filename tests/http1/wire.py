@@ -1,8 +1,9 @@
-"""Both ends of a connection as tests need them: handlers that note, sockets of bytes."""
+"""Both ends of a connection for tests: handlers that note, sockets of bytes."""
 
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 
@@ -120,6 +121,7 @@ class App:
         self.received: list[Received] = []
 
     def __call__(self) -> App:
+        """Serve another connection."""
         return self
 
     def request_head(
@@ -214,6 +216,9 @@ async def peer_of(server: Server) -> AsyncIterator[Peer]:
 @asynccontextmanager
 async def upstream(
     script: Callable[[Peer], Awaitable[None]],
+    *,
+    tls: ssl.SSLContext | None = None,
+    limit: int = 2**16,
 ) -> AsyncIterator[int]:
     """Listen on a free port and run a script with each connection; yield the port."""
     failures: list[BaseException] = []
@@ -228,7 +233,7 @@ async def upstream(
         finally:
             writer.close()
 
-    server = await asyncio.start_server(accepted, "127.0.0.1", 0)
+    server = await asyncio.start_server(accepted, "127.0.0.1", 0, ssl=tls, limit=limit)
     try:
         yield server.sockets[0].getsockname()[1]
     finally:

@@ -1,4 +1,4 @@
-"""Fixtures of the tests of `sse_recorder.http1`."""
+"""Fixtures that more than one test file uses."""
 
 from __future__ import annotations
 

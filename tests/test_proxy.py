@@ -1,0 +1,471 @@
+"""The recording proxy, between real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from http1.wire import Peer, Run, upstream
+from otlp_receiver import attributes, otlp_receiver
+
+from sse_recorder.errors import UsageError
+from sse_recorder.exchange import Exchange
+from sse_recorder.http1.server import reset_connection
+from sse_recorder.otel import Telemetry
+from sse_recorder.proxy import Recorder, Upstream
+from sse_recorder.store.store import Store
+
+Script = Callable[[Peer], Awaitable[None]]
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
+CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+PING = b"data: ping\n\n"
+
+
+def chunk(data: bytes) -> bytes:
+    """Return bytes as one chunk of a chunked body."""
+    return b"%x\r\n%s\r\n" % (len(data), data)
+
+
+@asynccontextmanager
+async def recording(script: Script, store: Path, **options: Any) -> AsyncIterator[Peer]:
+    """Put a recorder in front of a scripted upstream, and connect to it."""
+    async with upstream(script) as port:
+        recorder = Recorder(f"http://127.0.0.1:{port}", store=store, **options)
+        await recorder.start()
+        host, _, own = recorder.url.rpartition("//")[2].partition(":")
+        reader, writer = await asyncio.open_connection(host, int(own))
+        try:
+            yield Peer(reader, writer)
+        finally:
+            await recorder.stop(grace_s=0.2)
+            writer.transport.abort()
+
+
+def only(store: Path) -> tuple[Exchange, bytes]:
+    """Return the one exchange of a store, and its body."""
+    with Store.open(store) as opened:
+        (exchange,) = opened.exchanges()
+        return exchange, opened.body(exchange.exchange_id)
+
+
+def test_a_frame_is_forwarded_before_its_end_is_there(run: Run, tmp_path: Path) -> None:
+    """Half an event goes to the client at once: nothing waits for the parser."""
+    half_seen = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.read_until(b"\r\n\r\n")
+        peer.send(CHUNKED + chunk(b"data: ha"))
+        await half_seen.wait()  # the rest is not sent before the client has the half
+        peer.send(chunk(b"lf\n\n") + b"0\r\n\r\n")
+
+    async def main() -> None:
+        async with recording(script, tmp_path) as client:
+            client.send(b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n")
+            await client.expect(CHUNKED + chunk(b"data: ha"))
+            half_seen.set()
+            await client.expect(chunk(b"lf\n\n") + b"0\r\n\r\n")
+
+    run(main())
+    exchange, body = only(tmp_path)
+    assert (exchange.outcome, exchange.chunk_count, exchange.frame_count) == (
+        "complete",
+        2,
+        1,
+    )
+    assert body == b"data: half\n\n"
+
+
+def test_one_byte_writes_arrive_as_one_byte_writes(run: Run, tmp_path: Path) -> None:
+    """A byte that was written alone is forwarded alone, and recorded alone."""
+    body = b"event: a\ndata: \xc3\xa9\n\n"
+    seen = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.read_until(b"\r\n\r\n")
+        peer.send(CHUNKED)
+        for at in range(len(body)):
+            peer.send(chunk(body[at : at + 1]))
+            await seen.wait()
+            seen.clear()
+        peer.send(b"0\r\n\r\n")
+
+    async def main() -> None:
+        async with recording(script, tmp_path) as client:
+            client.send(b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n")
+            await client.expect(CHUNKED)
+            for at in range(len(body)):
+                await client.expect(chunk(body[at : at + 1]))
+                seen.set()
+            await client.expect(b"0\r\n\r\n")
+
+    run(main())
+    exchange, recorded = only(tmp_path)
+    assert (recorded, exchange.chunk_count) == (body, len(body))
+
+
+def test_headers_keep_their_order_case_and_duplicates(run: Run, tmp_path: Path) -> None:
+    """Both sides see each other's headers, but for Host and those of a connection."""
+    request = (
+        b"POST /v2/x?b=2&a=1 HTTP/1.1\r\nHOST: proxy\r\nx-Odd: 1\r\nX-ODD: 2\r\n"
+        b"Keep-Alive: 5\r\nConnection: x-mine\r\nX-Mine: a\r\n"
+        b"Content-Length: 2\r\n\r\nhi"
+    )
+    response = (
+        b"HTTP/1.1 299 Odd Reason\r\nset-COOKIE: a=1\r\nSet-Cookie: b=2\r\n"
+        b"Content-Length: 2\r\n\r\nok"
+    )
+    got: list[bytes] = []
+
+    async def script(peer: Peer) -> None:
+        got.append(await peer.read_until(b"\r\n\r\nhi"))
+        peer.send(response)
+        await peer.read_all()
+
+    async def main() -> None:
+        async with recording(script, tmp_path) as client:
+            client.send(request)
+            await client.expect(response)
+
+    run(main())
+    port = got[0].split(b"127.0.0.1:")[1].split(b"\r\n")[0]
+    assert got[0] == (
+        b"POST /v2/x?b=2&a=1 HTTP/1.1\r\nHOST: 127.0.0.1:%s\r\nx-Odd: 1\r\nX-ODD: 2\r\n"
+        b"Content-Length: 2\r\n\r\nhi" % port
+    )
+    exchange, body = only(tmp_path)
+    assert (exchange.status, exchange.reason, body) == (299, "Odd Reason", b"ok")
+    assert exchange.path == "/v2/x"
+    assert exchange.request_body == b"hi"
+    assert exchange.sent_ns is not None
+    assert exchange.headers_ns is not None
+    assert exchange.response_headers[0] == ("set-COOKIE", "a=[redacted]")
+
+
+def test_connections_are_kept_and_paired(run: Run, tmp_path: Path) -> None:
+    """Two requests on one client connection are two on one upstream connection."""
+    connections = 0
+
+    async def script(peer: Peer) -> None:
+        nonlocal connections
+        connections += 1
+        for _ in range(2):
+            await peer.read_until(b"\r\n\r\n")
+            peer.send(b"HTTP/1.1 204 No Content\r\n\r\n")
+        await peer.read_all()
+
+    async def main() -> None:
+        async with recording(script, tmp_path) as client:
+            for _ in range(2):
+                client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+                await client.expect(b"HTTP/1.1 204 No Content\r\n\r\n")
+
+    run(main())
+    assert connections == 1
+    with Store.open(tmp_path) as store:
+        assert [e.outcome for e in store.exchanges()] == ["complete"] * 2
+
+
+def test_a_client_that_leaves_takes_the_upstream_with_it(
+    run: Run, tmp_path: Path
+) -> None:
+    """Nobody pays for tokens that nobody reads: the upstream is closed at once."""
+    left = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.read_until(b"\r\n\r\n")
+        peer.send(CHUNKED + chunk(PING))
+        with suppress(ConnectionResetError):
+            await peer.read_all()
+        left.set()
+
+    async def main() -> None:
+        async with recording(script, tmp_path) as client:
+            client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            await client.expect(CHUNKED + chunk(PING))
+            client.writer.close()
+            async with asyncio.timeout(10):
+                await left.wait()
+
+    run(main())
+    exchange, body = only(tmp_path)
+    assert (exchange.outcome, body) == ("client_abort", PING)
+
+
+@pytest.mark.parametrize("reset", [True, False], ids=["reset", "eof"])
+def test_an_upstream_that_breaks_breaks_the_client_in_the_same_way(
+    run: Run, tmp_path: Path, *, reset: bool
+) -> None:
+    """A reset stays a reset and an end stays an end, after the same bytes."""
+
+    async def script(peer: Peer) -> None:
+        await peer.read_until(b"\r\n\r\n")
+        peer.send(CHUNKED + chunk(PING))
+        await peer.writer.drain()
+        await forwarded.wait()
+        if reset:
+            # uvloop's transports do not say that they are asyncio's.
+            reset_connection(cast("asyncio.Transport", peer.writer.transport))
+
+    async def main() -> None:
+        async with recording(script, tmp_path) as client:
+            client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            await client.expect(CHUNKED + chunk(PING))
+            forwarded.set()
+            if reset:
+                with pytest.raises(ConnectionResetError):
+                    await client.read_all()
+            else:
+                await client.expect_end()
+
+    forwarded = asyncio.Event()
+    run(main())
+    exchange, body = only(tmp_path)
+    assert (exchange.outcome, body) == ("upstream_abort", PING)
+    assert (exchange.error or "").startswith("reset" if reset else "eof")
+
+
+def test_a_slow_client_slows_the_upstream(run: Run, tmp_path: Path) -> None:
+    """What a client does not read stays with the upstream, not in our memory."""
+    size = 64 << 20
+    body = bytes(range(256)) * (size // 256)
+    sent = 0
+
+    async def script(peer: Peer) -> None:
+        nonlocal sent
+        await peer.read_until(b"\r\n\r\n")
+        peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size)
+        for at in range(0, size, 1 << 16):
+            peer.send(body[at : at + (1 << 16)])
+            await peer.writer.drain()
+            sent = at
+
+    async def main() -> None:
+        async with recording(script, tmp_path) as client:
+            client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            await client.read_until(b"\r\n\r\n")
+            before = -1
+            while sent != before:  # until the upstream can send no more
+                before = sent
+                await asyncio.sleep(0.2)
+            assert sent < size // 2
+            assert await client.reader.readexactly(size) == body
+
+    run(main())
+    exchange, recorded = only(tmp_path)
+    assert exchange.outcome == "complete"
+    assert recorded == body
+
+
+def test_a_slow_upstream_slows_the_client(run: Run, tmp_path: Path) -> None:
+    """The same for request bodies: they wait with the client, and arrive whole."""
+    size = 64 << 20
+    body = bytes(range(256)) * (size // 256)
+    go_on = asyncio.Event()
+    got: list[bytes] = []
+
+    async def script(peer: Peer) -> None:
+        await peer.read_until(b"\r\n\r\n")
+        await go_on.wait()
+        got.append(await peer.reader.readexactly(size))
+        peer.send(b"HTTP/1.1 204 No Content\r\n\r\n")
+
+    async def main() -> None:
+        async with recording(script, tmp_path) as client:
+            head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % size
+            client.send(head + body)
+            before = -1
+            transport = client.writer.transport
+            while (left := transport.get_write_buffer_size()) != before:
+                before = left
+                await asyncio.sleep(0.2)
+            assert left > size // 2
+            go_on.set()
+            await client.expect(b"HTTP/1.1 204 No Content\r\n\r\n")
+
+    run(main())
+    exchange, _ = only(tmp_path)
+    assert got == [body]
+    assert exchange.request_body == body
+
+
+def test_an_answer_may_come_before_the_request_is_complete(
+    run: Run, tmp_path: Path
+) -> None:
+    """An upstream that refuses a body early is heard early."""
+
+    async def script(peer: Peer) -> None:
+        await peer.read_until(b"\r\n\r\n")
+        peer.send(
+            b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        )
+
+    async def main() -> None:
+        async with recording(script, tmp_path) as client:
+            client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 999\r\n\r\nab")
+            answer = await client.read_until(b"\r\n\r\n")
+            assert answer.startswith(b"HTTP/1.1 413 Too Large\r\n")
+
+    run(main())
+    exchange, _ = only(tmp_path)
+    assert (exchange.status, exchange.sent_ns) == (413, None)
+
+
+def test_trailers_and_informational_responses_pass(run: Run, tmp_path: Path) -> None:
+    """What comes before and after a response is a part of it."""
+    early = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
+    end = b"0\r\nX-Sum: 7\r\n\r\n"
+
+    async def script(peer: Peer) -> None:
+        await peer.read_until(b"\r\n\r\n")
+        peer.send(early + CHUNKED + chunk(PING) + end)
+        await peer.read_all()
+
+    async def main() -> None:
+        async with recording(script, tmp_path) as client:
+            client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            await client.expect(early + CHUNKED + chunk(PING) + end)
+
+    run(main())
+    exchange, _ = only(tmp_path)
+    assert exchange.response_trailers == (("X-Sum", "7"),)
+
+
+def test_an_upstream_that_is_not_there_is_a_502(run: Run, tmp_path: Path) -> None:
+    """The client learns why in JSON, and the exchange is recorded."""
+
+    async def main() -> None:
+        async with upstream(_never) as port:
+            pass  # nothing listens there any more
+        recorder = Recorder(f"http://127.0.0.1:{port}", store=tmp_path)
+        await recorder.start()
+        own = int(recorder.url.rpartition(":")[2])
+        reader, writer = await asyncio.open_connection("127.0.0.1", own)
+        writer.write(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi")
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 502 Bad Gateway\r\n")
+        writer.write(b"GET /again HTTP/1.1\r\nHost: a\r\n\r\n")
+        body, _, _ = (await reader.readuntil(b"HTTP/1.1 502")).rpartition(b"HTTP")
+        assert json.loads(body)["error"]["type"] == "upstream_error"
+        writer.close()
+        await recorder.stop()
+
+    run(main())
+    with Store.open(tmp_path) as store:
+        first, second = store.exchanges()
+    assert {first.outcome, second.outcome} == {"upstream_error"}
+    assert (first.status, first.request_body) == (None, b"hi")
+    assert "refused" in (first.error or "")
+
+
+async def _never(_: Peer) -> None:
+    raise AssertionError("nobody should have connected")
+
+
+def test_what_is_open_when_the_recorder_stops_is_incomplete(
+    run: Run, tmp_path: Path
+) -> None:
+    """A recorder that is told to stop says which exchanges it cut, and keeps them."""
+
+    async def script(peer: Peer) -> None:
+        await peer.read_until(b"\r\n\r\n")
+        peer.send(CHUNKED + chunk(PING))
+        await peer.read_all()
+
+    async def main() -> None:
+        async with recording(script, tmp_path) as client:
+            client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            await client.expect(CHUNKED + chunk(PING))
+            with Store.open(tmp_path) as store:
+                while not list(store.exchanges("chunk_count = 1")):
+                    await asyncio.sleep(0.05)
+                    store.refresh()
+                (exchange,) = store.exchanges()
+                assert exchange.outcome is None
+
+    run(main())
+    exchange, body = only(tmp_path)
+    assert (exchange.outcome, body) == ("incomplete", PING)
+    assert exchange.error == "the recorder was stopped"
+
+
+async def _no_content(peer: Peer) -> bytes:
+    head = await peer.read_until(b"\r\n\r\n")
+    peer.send(b"HTTP/1.1 204 No Content\r\n\r\n")
+    return head
+
+
+TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+TRACED = b"GET / HTTP/1.1\r\nHost: a\r\nTraceparent: 00-%s-%s-01\r\n\r\n" % (
+    TRACE.encode(),
+    SPAN.encode(),
+)
+
+
+def test_spans_continue_the_clients_trace_and_go_upstream(
+    run: Run, tmp_path: Path
+) -> None:
+    """With telemetry the upstream is told our span, whose parent is the client's."""
+    heads: list[bytes] = []
+
+    async def script(peer: Peer) -> None:
+        heads.append(await _no_content(peer))
+
+    with otlp_receiver() as receiver:
+        environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint}
+
+        async def main() -> None:
+            telemetry = Telemetry.from_environment(environment)
+            async with recording(script, tmp_path, telemetry=telemetry) as client:
+                client.send(TRACED)
+                await client.expect(b"HTTP/1.1 204 No Content\r\n\r\n")
+
+        run(main())
+        (span,) = receiver.spans(count=1)
+    exchange, _ = only(tmp_path)
+    sent = f"traceparent: 00-{TRACE}-{exchange.span_id}-01"
+    assert sent.encode() in heads[0]
+    assert SPAN.encode() not in heads[0]
+    assert (exchange.trace_id, exchange.parent_span_id) == (TRACE, SPAN)
+    assert span.trace_id.hex() == TRACE
+    assert span.parent_span_id.hex() == SPAN
+    assert span.span_id.hex() == exchange.span_id
+    assert attributes(span)["sse_recorder.exchange.id"] == exchange.exchange_id
+
+
+def test_without_telemetry_the_clients_context_passes_unchanged(
+    run: Run, tmp_path: Path
+) -> None:
+    """A recorder that exports nothing does not put itself into anybody's trace."""
+    heads: list[bytes] = []
+
+    async def script(peer: Peer) -> None:
+        heads.append(await _no_content(peer))
+
+    async def main() -> None:
+        async with recording(script, tmp_path) as client:
+            client.send(TRACED)
+            await client.expect(b"HTTP/1.1 204 No Content\r\n\r\n")
+
+    run(main())
+    assert b"Traceparent: 00-%s-%s-01" % (TRACE.encode(), SPAN.encode()) in heads[0]
+
+
+def test_the_upstreams_path_goes_in_front() -> None:
+    """`--upstream https://host/v2` sends `/chat` to `/v2/chat`."""
+    parsed = Upstream.parse("https://api.example.com/v2/")
+    assert parsed.target("/chat?x=1") == "/v2/chat?x=1"
+    assert Upstream.parse("http://h:81").target("/chat") == "/chat"
+
+
+@pytest.mark.parametrize(
+    "url", ["api.example.com", "ftp://a", "http://", "https://u:p@a", "http://a/?q"]
+)
+def test_a_url_that_is_no_upstream_is_refused(url: str) -> None:
+    """A mistake in the URL is told before anything listens."""
+    with pytest.raises(UsageError):
+        Upstream.parse(url)
