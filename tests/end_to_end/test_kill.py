@@ -1,0 +1,71 @@
+"""SIGKILL while recording: what was older than a tenth of a second is there."""
+
+from __future__ import annotations
+
+import random
+import threading
+from pathlib import Path
+
+import httpx
+from support import command, run_command
+
+from sse_recorder import Store, running
+from sse_recorder.clock import MONOTONIC_NS
+from sse_recorder.demo import AgentServer
+
+KILLS = 20
+GUARANTEE_NS = 100_000_000
+LONGEST_S = 1.2
+"""A chat takes a little longer: every kill is in the middle of one."""
+
+
+class Client(threading.Thread):
+    """Holds a chat, and keeps what came when."""
+
+    def __init__(self, url: str, session: str) -> None:
+        super().__init__()
+        self.session = session
+        self.reads: list[tuple[int, bytes]] = []
+        self.connected = threading.Event()
+        self._url = f"{url}/v2/sessions/{session}/chat/stream"
+        self.start()
+
+    def run(self) -> None:
+        """Read until the connection breaks."""
+        try:
+            with httpx.stream("POST", self._url, content=b"hello") as response:
+                self.connected.set()
+                for data in response.iter_raw():
+                    self.reads.append((MONOTONIC_NS(), data))
+        except httpx.TransportError:
+            self.connected.set()
+
+    def had_before(self, at_ns: int) -> bytes:
+        """Return what had come by a moment."""
+        return b"".join(data for when, data in self.reads if when <= at_ns)
+
+
+def test_a_killed_recorder_loses_at_most_a_tenth_of_a_second(tmp_path: Path) -> None:
+    """Twenty kills at random instants, into one store: nothing is corrupt after any."""
+    instants = random.Random(7)  # noqa: S311 - moments, not secrets
+    had: dict[str, bytes] = {}
+    with running(AgentServer()) as agent:
+        for number in range(KILLS):
+            with command("record", "--upstream", agent.url, cwd=tmp_path) as recorder:
+                client = Client(recorder.url, f"session-{number}")
+                client.connected.wait()
+                threading.Event().wait(instants.uniform(0, LONGEST_S))
+                killed_ns = MONOTONIC_NS()
+                recorder.process.kill()
+                client.join()
+                had[client.session] = client.had_before(killed_ns - GUARANTEE_NS)
+    assert run_command("recover", cwd=tmp_path).returncode == 0
+    assert not list(tmp_path.glob("recordings/.journal/*"))
+    with Store.open(tmp_path / "recordings") as store:
+        recorded = {e.session_id: e for e in store.exchanges()}
+        for session, needed in had.items():
+            if needed:
+                body = store.body(recorded[session].exchange_id)
+                assert body.startswith(needed)
+                assert recorded[session].outcome == "incomplete"
+    assert sum(map(bool, had.values())) > KILLS // 2

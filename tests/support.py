@@ -1,0 +1,153 @@
+"""The command line as its user meets it: a process with arguments, output and signals.
+
+    with command("record", "--upstream", url, cwd=tmp_path) as run:
+        httpx.post(run.url + "/chat")
+        assert run.stop() == 0
+
+`command` is for what listens until it is told to stop; `run_command` for what ends by
+itself.  Neither sees this process's own settings.
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Final
+
+from sse_recorder import config
+
+PROGRAM: Final = (sys.executable, "-m", "sse_recorder")
+PATIENCE_S: Final = 30
+"""How long anything may take that should take no time at all."""
+
+
+class Output:
+    """The lines of a pipe, as they come."""
+
+    def __init__(self, pipe: IO[str]) -> None:
+        self.lines: list[str] = []
+        self._pipe = pipe
+        self._is_over = False
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._read)
+        self._thread.start()
+
+    @property
+    def text(self) -> str:
+        """What has come so far."""
+        return "".join(self.lines)
+
+    def until(self, pattern: str) -> str:
+        """Wait for a line in which a pattern occurs, and return it."""
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._is_over or self._find(pattern), PATIENCE_S
+            )
+            found = self._find(pattern)
+        assert found is not None, f"no line with {pattern!r} in: {self.text}"
+        return found
+
+    def finish(self) -> None:
+        """Read to the end; the process is over."""
+        self._thread.join(PATIENCE_S)
+        self._pipe.close()
+
+    def _find(self, pattern: str) -> str | None:
+        return next((line for line in self.lines if re.search(pattern, line)), None)
+
+    def _read(self) -> None:
+        for line in self._pipe:
+            with self._changed:
+                self.lines.append(line)
+                self._changed.notify_all()
+        with self._changed:
+            self._is_over = True
+            self._changed.notify_all()
+
+
+class Running:
+    """A command that is running."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        self.process = process
+        self.stdout = Output(process.stdout)
+        self.stderr = Output(process.stderr)
+
+    @property
+    def url(self) -> str:
+        """Where it listens, as its first line says."""
+        self.stdout.until("\n")
+        return self.stdout.lines[0].rstrip("\n")
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal, and do not wait for what it does."""
+        self.process.send_signal(number)
+
+    def stop(self, number: signal.Signals = signal.SIGINT) -> int:
+        """Send a signal, and return the exit code with which the command ends."""
+        self.send(number)
+        return self.wait()
+
+    def wait(self) -> int:
+        """Wait until the command ends, and return its exit code."""
+        code = self.process.wait(PATIENCE_S)
+        self.stdout.finish()
+        self.stderr.finish()
+        return code
+
+
+def environment(**settings: str) -> Mapping[str, str]:
+    """Return this process's environment with some settings in place of its own."""
+    ours = {
+        name: value
+        for name, value in config.environment().items()
+        if not name.startswith((config.PREFIX, "OTEL_"))
+    }
+    return ours | settings
+
+
+@contextmanager
+def command(
+    *args: str, cwd: Path, env: Mapping[str, str] | None = None
+) -> Iterator[Running]:
+    """Run a command while the block lasts; what still runs after it is killed."""
+    with subprocess.Popen(
+        [*PROGRAM, *args],
+        cwd=cwd,
+        env=env or environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+    ) as process:
+        running = Running(process)
+        try:
+            yield running
+        finally:
+            if process.poll() is None:
+                process.kill()
+            running.wait()
+
+
+def run_command(
+    *args: str, cwd: Path, env: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a command that ends by itself, and return its exit code and its output."""
+    return subprocess.run(
+        [*PROGRAM, *args],
+        cwd=cwd,
+        env=env or environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=PATIENCE_S,
+        check=False,
+    )
