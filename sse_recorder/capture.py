@@ -41,7 +41,7 @@ from sse_recorder.exchange import (
     ToolCall,
 )
 from sse_recorder.redact import BodyMask, Redactor
-from sse_recorder.store.recovery import recover
+from sse_recorder.store.recovery import Decision, recover
 from sse_recorder.store.segment import Layout, OpenSegment, new_segment_name
 from sse_recorder.tables import Rows
 from sse_recorder.transcript import Transcript
@@ -215,7 +215,10 @@ class Writer:
                 f"{error.filename or root}: {error.strerror}; name a folder that can be"
                 " written with --store"
             ) from error
-        self.recovered = recover(root)
+        self.recovered = [
+            item for item in recover(root) if item.decision is not Decision.LEAVE
+        ]
+        """What an earlier crash left, and what was done about it."""
         self._sealer = ThreadPoolExecutor(1, thread_name_prefix="sse-recorder-seal")
         self._thread = threading.Thread(
             target=self._run, name="sse-recorder-writer", daemon=True
@@ -250,7 +253,7 @@ class Writer:
             self._segment.journal.append(masked)
         except OSError as error:
             self._lose(masked, f"the journal could not be written: {error.strerror}")
-            masked = [r for r in masked if r.op is Op.END]
+            masked = [self._honest(r) for r in masked if r.op is Op.END]
         rows = Rows()
         for record in masked:
             self._transcribe(record, rows)
@@ -269,17 +272,15 @@ class Writer:
             del self._transcripts[eid]
             for op in (Op.REQUEST_DATA, Op.DATA):
                 self._masks.pop((eid, op), None)
-            if reason := self._lost.pop(eid, None):
-                ending = Ending(outcome=Outcome.INCOMPLETE, error=reason)
-                record = record._replace(payload=ending)
         try:
             transcript.add(record, rows)
-        except Exception:  # whatever is wrong with one exchange, the others go on
+            if transcript.ended is not None and self._spans is not None:
+                calls = sorted(transcript.tool_calls, key=lambda call: call.seq)
+                self._spans.emit(transcript.ended, calls)
+        except Exception:
+            # A fault of ours, and the other exchanges must not suffer from it.
             log.exception("exchange %s cannot be transcribed; please report this", eid)
             self._transcripts.pop(eid, None)
-            return
-        if transcript.ended is not None and self._spans is not None:
-            self._spans.emit(transcript.ended, transcript.tool_calls)
 
     def _mask(self, record: Record) -> Record:
         redactor, payload = self._redactor, record.payload
@@ -301,8 +302,17 @@ class Writer:
             case Op.END:
                 assert isinstance(payload, Ending)
                 trailers = redactor.headers(payload.trailers)
-                return record._replace(payload=replace(payload, trailers=trailers))
+                masked_end = replace(payload, trailers=trailers)
+                return self._honest(record._replace(payload=masked_end))
         return record
+
+    def _honest(self, end: Record) -> Record:
+        """Return the end of an exchange, which says so if some of it was lost."""
+        reason = self._lost.pop(end.exchange_id, None)
+        if reason is None:
+            return end
+        ending = Ending(outcome=Outcome.INCOMPLETE, error=reason)
+        return end._replace(payload=ending)
 
     def _mask_body(self, record: Record, data: bytes) -> bytes:
         # Requests and responses are masked apart: each may end inside a secret.

@@ -1,0 +1,328 @@
+"""From what a socket read to what the disk has."""
+
+from __future__ import annotations
+
+import resource
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sse_recorder.capture import FLUSH_INTERVAL_S, Limits, RecordQueue, Tap, Writer
+from sse_recorder.clock import FakeClock
+from sse_recorder.errors import StoreError
+from sse_recorder.exchange import (
+    Ending,
+    Exchange,
+    Op,
+    Opening,
+    Outcome,
+    Record,
+    RequestHead,
+    ResponseHead,
+    ToolCall,
+)
+from sse_recorder.store.store import Store
+
+SECRET = "sk-live-51H8xq2eZvKYlo2C"  # noqa: S105 - made up
+STREAM = ResponseHead(200, "OK", (("Content-Type", "text/event-stream"),))
+COMPLETE = Ending(outcome=Outcome.COMPLETE)
+NEVER = Limits(segment_age_s=10**6, idle_s=10**6)
+
+
+def opening(**changes: Any) -> Opening:
+    """Return the opening of an exchange with a secret in its head."""
+    request = RequestHead(
+        "POST",
+        f"/v2/sessions/s/chat/stream?api_key={SECRET}",
+        (("Authorization", f"Bearer {SECRET}"), ("Meibel-API-Key", SECRET)),
+    )
+    values: dict[str, Any] = {
+        "recorder_id": "r",
+        "started_at": 1,
+        "url": f"http://h{request.target}",
+        "request": request,
+    }
+    return Opening(**(values | changes))
+
+
+def hold(tap: Tap, t0_ns: int, *, end: bool = True) -> None:
+    """Let a tap hear a short exchange."""
+    tap.opened(opening())
+    tap.request_data(t0_ns + 1, b"hello")
+    tap.sent(t0_ns + 2)
+    tap.head(t0_ns + 3, STREAM)
+    tap.data(t0_ns + 4, b"data: 1\n\nda")
+    if end:
+        tap.data(t0_ns + 5, b"ta: 2\n\n")
+        tap.ended(t0_ns + 6, COMPLETE)
+
+
+@contextmanager
+def writing(root: Path, **options: Any) -> Iterator[Writer]:
+    """Write to a store while the block lasts."""
+    writer = Writer(root, **options)
+    try:
+        yield writer
+    finally:
+        writer.close()
+
+
+def until(store: Path, condition: str) -> list[Exchange]:
+    """Wait until exchanges of a store are as a condition says."""
+    with Store.open(store) as opened:
+        for _ in range(200):
+            if found := list(opened.exchanges(condition)):
+                return found
+            threading.Event().wait(0.05)
+            opened.refresh()
+    raise AssertionError(f"no exchange with {condition} in ten seconds")
+
+
+def test_offsets_are_counted_from_the_request() -> None:
+    """A tap is given times of the clock and gives offsets from t0."""
+    queue = RecordQueue(1 << 20)
+    hold(Tap(queue, "e", 1_000), 1_000)
+    records = queue.take(1)
+    assert records is not None
+    assert [record.at_ns for record in records] == [0, 1, 2, 3, 4, 5, 6]
+    assert [record.op for record in records] == [
+        Op.OPEN,
+        Op.REQUEST_DATA,
+        Op.SENT,
+        Op.HEAD,
+        Op.DATA,
+        Op.DATA,
+        Op.END,
+    ]
+
+
+def test_a_full_queue_drops_records_and_says_so() -> None:
+    """Nobody waits: what does not fit is lost, and the ending tells of it."""
+    queue = RecordQueue(4_000)
+    tap = Tap(queue, "e", 0)
+    tap.opened(opening())
+    for at_ns in range(10):
+        tap.data(at_ns, b"x" * 1_000)
+    tap.ended(11, COMPLETE)
+    records = queue.take(1)
+    assert records is not None
+    *kept, last = records
+    lost = 10 - sum(record.op is Op.DATA for record in kept)
+    assert 0 < lost < 10
+    assert last.payload == Ending(
+        outcome=Outcome.INCOMPLETE,
+        error=f"{lost} records were lost: the writer fell behind",
+    )
+
+
+def test_a_queue_that_was_full_takes_records_again() -> None:
+    """Once the writer has caught up there is room."""
+    queue = RecordQueue(1_000)
+    record = Record("e", Op.DATA, 0, b"")
+    assert queue.put(record, 900)
+    assert not queue.put(record, 900)
+    assert queue.take(1) == [record]
+    assert queue.put(record, 900)
+
+
+def test_a_closed_queue_is_emptied_first() -> None:
+    """Closing loses nothing of what is queued."""
+    queue = RecordQueue(1_000)
+    record = Record("e", Op.END, 0, COMPLETE)
+    queue.put(record)
+    queue.close()
+    assert queue.take(None) == [record]
+    assert queue.take(None) is None
+
+
+def test_a_queue_gives_nothing_when_the_time_is_up() -> None:
+    """The writer looks round now and then, even when nothing happens."""
+    assert RecordQueue(1_000).take(0.01) == []
+
+
+def test_an_exchange_can_be_queried_before_its_segment_is_sealed(
+    tmp_path: Path,
+) -> None:
+    """One that ended is there within a second, one that is open is followed."""
+    with writing(tmp_path, limits=NEVER) as writer:
+        hold(writer.tap("over", 0), 0)
+        hold(writer.tap("open", 0), 0, end=False)
+        (over,) = until(tmp_path, "outcome = 'complete'")
+        (opened,) = until(tmp_path, "exchange_id = 'open'")
+        assert not list(tmp_path.glob("exchanges/*/*"))
+    assert (over.exchange_id, over.frame_count, over.request_body) == (
+        "over",
+        2,
+        b"hello",
+    )
+    assert (opened.outcome, opened.frame_count, opened.chunk_count) == (None, 1, 1)
+
+
+def test_no_secret_of_a_head_reaches_the_disk(tmp_path: Path) -> None:
+    """Heads are masked before the journal is written."""
+    with writing(tmp_path, limits=NEVER) as writer:
+        tap = writer.tap("e", 0)
+        tap.opened(opening())
+        tap.head(3, ResponseHead(200, "OK", (("Set-Cookie", f"sid={SECRET}"),)))
+        tap.ended(5, Ending(outcome=Outcome.COMPLETE, trailers=(("X-Key", SECRET),)))
+        until(tmp_path, "outcome = 'complete'")
+        journals = list(tmp_path.glob(".journal/*.arrows"))
+        assert all(SECRET.encode() not in path.read_bytes() for path in journals)
+        assert b"[redacted]" in journals[0].read_bytes()
+    with Store.open(tmp_path) as store:
+        assert SECRET not in repr(next(store.exchanges()))
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [Limits(segment_bytes=1), Limits(segment_age_s=0), Limits(idle_s=0.01)],
+    ids=["size", "age", "idleness"],
+)
+def test_a_segment_is_sealed_for_each_reason(tmp_path: Path, limits: Limits) -> None:
+    """Size, age and idleness each make Parquet of a journal while recording goes on."""
+    with writing(tmp_path, limits=limits) as writer:
+        hold(writer.tap("e", 0), 0)
+        for _ in range(200):
+            if list(tmp_path.glob("exchanges/*/*.parquet")):
+                break
+            threading.Event().wait(0.05)
+        else:
+            raise AssertionError("nothing was sealed in ten seconds")
+    with Store.open(tmp_path) as store:
+        assert [e.frame_count for e in store.exchanges()] == [2]
+
+
+def test_an_exchange_may_span_segments(tmp_path: Path) -> None:
+    """Whatever the segments, an exchange is one, with its bytes and its numbers."""
+    pieces = [b"data: %d\n\nda" % n for n in range(20)]
+    with writing(tmp_path, limits=Limits(segment_bytes=1)) as writer:
+        tap = writer.tap("e", 0)
+        tap.opened(opening())
+        tap.sent(1)
+        tap.head(2, STREAM)
+        for number, piece in enumerate(pieces):
+            tap.data(10 + number, piece)
+            until(tmp_path, f"chunk_count = {number + 1}")
+        tap.ended(99, COMPLETE)
+    assert len(list(tmp_path.glob("exchanges/*/*.parquet"))) > 5
+    with Store.open(tmp_path) as store:
+        (exchange,) = store.exchanges()
+        assert exchange.chunk_count == 20
+        assert [chunk.data for chunk in store.chunks("e")] == pieces
+        assert [frame.seq for frame in store.frames("e")] == list(
+            range(exchange.frame_count)
+        )
+
+
+def test_a_seal_that_fails_keeps_the_journal(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What cannot be made into Parquet now can be, later, by a recovery."""
+    with writing(tmp_path, limits=NEVER) as writer:
+        hold(writer.tap("e", 0), 0)
+        (tmp_path / "exchanges").write_text("in the way")
+    assert "its journal is kept" in caplog.text
+    assert list(tmp_path.glob(".journal/*.arrows"))
+    (tmp_path / "exchanges").unlink()
+    with writing(tmp_path) as writer:
+        assert [item.exchanges for item in writer.recovered] == [1]
+    with Store.open(tmp_path) as store:
+        assert [e.outcome for e in store.exchanges()] == ["complete"]
+
+
+@contextmanager
+def full_disk(size: int) -> Iterator[None]:
+    """Let no file of this process grow beyond a size while the block lasts."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_journal_that_cannot_be_written_ends_exchanges_as_incomplete(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The streams go on, one line is logged, and the outcome is honest."""
+    with writing(tmp_path, limits=NEVER) as writer:
+        tap = writer.tap("e", 0)
+        hold(tap, 0, end=False)
+        until(tmp_path, "chunk_count = 1")
+        (path,) = tmp_path.glob(".journal/*.arrows")
+        whole = path.read_bytes()
+        with full_disk(len(whole) + 10):
+            for at_ns in (5, 6):
+                tap.data(at_ns, b"ta: lost\n\n")
+                while "File too large" not in caplog.text:
+                    threading.Event().wait(0.01)
+            threading.Event().wait(2 * FLUSH_INTERVAL_S)
+            assert path.read_bytes() == whole
+        tap.ended(7, COMPLETE)
+    with Store.open(tmp_path) as store:
+        (exchange,) = store.exchanges()
+    assert exchange.outcome == "incomplete"
+    assert exchange.error == "the journal could not be written: File too large"
+    assert caplog.text.count("File too large") == 1
+
+
+def test_every_exchange_that_ends_is_told_to_whom_it_may_concern(
+    tmp_path: Path,
+) -> None:
+    """Spans are made of the rows that the store has."""
+    heard: list[tuple[Exchange, list[ToolCall]]] = []
+
+    class Ears:
+        def emit(self, exchange: Exchange, tool_calls: list[ToolCall]) -> None:
+            heard.append((exchange, tool_calls))
+
+    with writing(tmp_path, spans=Ears()) as writer:
+        tap = writer.tap("e", 0)
+        tap.opened(opening())
+        tap.head(3, STREAM)
+        call = b'event: tool_call\ndata: {"tool_id": "%s", "tool_name": "t"}\n\n'
+        result = b'event: tool_result\ndata: {"tool_id": "%s", "result": 1}\n\n'
+        for at_ns, data in enumerate((call % b"a", call % b"b", result % b"b"), 4):
+            tap.data(at_ns, data)
+        tap.ended(9, COMPLETE)
+    with Store.open(tmp_path) as store:
+        assert heard == [(next(store.exchanges()), store.tool_calls("e"))]
+
+
+def test_ears_that_fail_cost_no_recording(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A fault in one exchange is logged, and the next one is recorded."""
+
+    class Broken:
+        def emit(self, exchange: Exchange, tool_calls: list[ToolCall]) -> None:
+            raise RuntimeError(f"no ears for {exchange.exchange_id}, {tool_calls}")
+
+    with writing(tmp_path, spans=Broken()) as writer:
+        for name in ("one", "two"):
+            hold(writer.tap(name, 0), 0)
+    assert caplog.text.count("please report this") == 2
+    with Store.open(tmp_path) as store:
+        assert {e.exchange_id for e in store.exchanges()} == {"one", "two"}
+
+
+def test_a_store_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    """It is told before anything is listened to, and says what to do."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="--store"):
+        Writer(tmp_path / "file" / "below")
+
+
+def test_recorders_share_a_store(tmp_path: Path) -> None:
+    """Any number of them write at the same time, and share nothing."""
+    clock = FakeClock().clock()
+    with writing(tmp_path, clock=clock) as one, writing(tmp_path, clock=clock) as two:
+        hold(one.tap("one", 0), 0)
+        hold(two.tap("two", 0), 0)
+    with Store.open(tmp_path) as store:
+        found = {e.exchange_id: e.outcome for e in store.exchanges()}
+    assert found == {"one": "complete", "two": "complete"}
