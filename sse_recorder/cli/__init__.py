@@ -28,7 +28,7 @@ INTERRUPTED = 130
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="sse-recorder")
 def commands() -> None:
-    r"""Record live event streams, replay them at their true pace, see where time went.
+    """Record live event streams, replay them at their true pace, see where time went.
 
     \b
     Try:  sse-recorder demo

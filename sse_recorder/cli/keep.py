@@ -33,7 +33,7 @@ from sse_recorder.store.store import Store
     help="Write there instead of to stdout.",
 )
 def export(ids: tuple[str, ...], store: str, format_: str, output: Path | None) -> None:
-    r"""Write exchanges as a cassette, or their raw bodies.
+    """Write exchanges as a cassette, or their raw bodies.
 
     ID may be a few characters from the beginning or the end of an exchange's id.
     Without one, every exchange that is over is exported.
@@ -68,7 +68,7 @@ def export(ids: tuple[str, ...], store: str, format_: str, output: Path | None) 
 @click.command()
 @store_option
 def recover(store: str) -> None:
-    r"""Seal what a crash left in a store.
+    """Seal what a crash left in a store.
 
     A recorder does this when it starts; this command does it without one.  It can be
     run at any time, beside living recorders.

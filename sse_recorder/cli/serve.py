@@ -61,13 +61,14 @@ class _Speed(click.ParamType[float]):
     ) -> float:
         if value == "max":
             return MAX_SPEED
-        with suppress(ValueError):
-            speed = float(str(value).removesuffix("x"))
-            if 0 < speed < MAX_SPEED:
-                return speed
-        self.fail(
-            f"{value!r} is not a speed: give a number above 0, or max", param, ctx
-        )
+        try:
+            speed = float(str(value))
+        except ValueError:
+            speed = 0.0
+        if 0 < speed < MAX_SPEED:
+            return speed
+        message = f"{value!r} is not a speed: give a number above 0, or max"
+        raise click.BadParameter(message, ctx, param)
 
 
 @click.command()
@@ -83,7 +84,7 @@ class _Speed(click.ParamType[float]):
 def record(
     upstream: str, listen: str, store: str, grace_s: float, ca_file: str | None
 ) -> None:
-    r"""Record what goes through a proxy.
+    """Record what goes through a proxy.
 
     Point your client's base URL at the address that is printed.  Streams pass through
     unchanged while they are recorded.  Spans are sent if OTEL_EXPORTER_OTLP_ENDPOINT
@@ -131,7 +132,7 @@ def record(
 )
 @grace_option
 def replay(sources: tuple[str, ...], listen: str, speed: float, grace_s: float) -> None:
-    r"""Serve recordings at the pace at which they came.
+    """Serve recordings at the pace at which they came.
 
     SOURCE is a store or a cassette, `recordings` by default.  A request is answered by
     the recording with the same method, path, query and content; equal requests are
