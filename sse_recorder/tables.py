@@ -238,7 +238,26 @@ class Rows:
 def _batch(schema: pa.Schema, rows: list[Row]) -> pa.RecordBatch:
     columns = zip(*rows, strict=True)
     arrays = [
-        pa.array(column, type=field.type)
+        _array(column, field.type)
         for column, field in zip(columns, schema, strict=True)
     ]
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _array(column: tuple[Any, ...], kind: pa.DataType) -> pa.Array:
+    try:
+        return pa.array(column, type=kind)
+    except UnicodeEncodeError:
+        # Text of half a surrogate pair, such as an argument of the command line that
+        # is not UTF-8, has no encoding.  It is kept as it is escaped.
+        return pa.array([_encodable(value) for value in column], type=kind)
+
+
+def _encodable(value: Any) -> Any:
+    match value:
+        case str():
+            return value.encode(errors="backslashreplace").decode()
+        case list() | tuple():
+            return [tuple(map(_encodable, pair)) for pair in value]
+        case _:
+            return value

@@ -97,9 +97,10 @@ class Transcript:
         self._parser: Parser | None = None
         self._decoder: coding.Decoder | None = None
         self._is_coded = False
-        # When the chunks came that the open frame reaches back to.
-        self._arrivals: list[int] = []
-        self._arrivals_from = 0
+        # When the first chunk of the open frame came, and the last one, by the parser's
+        # numbers of them.
+        self._arrivals: dict[int, int] = {}
+        self._fed_count = 0
         self._last_arrival_ns = 0
         self._body: list[bytes] = []
         self._body_size = 0
@@ -147,15 +148,19 @@ class Transcript:
         if self.response is not None:
             records.append(Record(eid, Op.HEAD, times["headers_ns"], self.response))
         pending = self._parser.pending if self._parser else b"".join(self._body)
+        body_ns = (self._body_first_ns, self._last_arrival_ns)
+        pending_ns = tuple(self._arrivals.values()) or body_ns
         state: dict[str, object] = {
             "chunk_count": self._chunk_count,
             "frame_count": self._frame_count,
             "response_size": self._response_size,
             "first_chunk_ns": times.get("first_chunk_ns"),
             "pending": base64.b64encode(pending).decode(),
-            "pending_ns": self._arrivals[0] if self._arrivals else self._body_first_ns,
+            "pending_ns": [pending_ns[0], pending_ns[-1]],
+            "last_chunk_ns": self._last_arrival_ns,
         }
-        records.append(Record(eid, Op.CARRY, max(times.values(), default=0), state))
+        at_ns = max(*times.values(), self._last_arrival_ns, 0)
+        records.append(Record(eid, Op.CARRY, at_ns, state))
         return records
 
     def exchange(self) -> Exchange:
@@ -229,11 +234,24 @@ class Transcript:
         self._response_size += len(data)
         if wire is not None:
             data = self._decode(data)
-        if self._parser is not None:
-            self._arrivals.append(at_ns)
-            self._add_frames(self._parser.feed(data), rows)
-        elif data:
+        if data:
+            self._add_decoded(at_ns, data, rows)
+
+    def _add_decoded(self, at_ns: int, data: bytes, rows: Rows) -> None:
+        parser = self._parser
+        if parser is None:
             self._add_body(at_ns, data, rows)
+            return
+        number = self._fed_count
+        self._fed_count = number + 1
+        arrivals = self._arrivals
+        arrivals[number] = at_ns
+        self._add_frames(parser.feed(data), rows)
+        since = parser.open_since
+        # An open frame may be of a million chunks, but has two ends.
+        self._arrivals = (
+            {} if since is None else {since: arrivals[since], number: at_ns}
+        )
 
     def _decode(self, data: bytes) -> bytes:
         if self._decoder is None:
@@ -246,17 +264,10 @@ class Transcript:
             return b""
 
     def _add_frames(self, frames: list[Frame], rows: Rows) -> None:
-        base, arrivals = self._arrivals_from, self._arrivals
+        arrivals = self._arrivals
         for frame in frames:
-            first_ns = arrivals[frame.first_chunk - base]
-            last_ns = arrivals[frame.last_chunk - base]
+            first_ns, last_ns = arrivals[frame.first_chunk], arrivals[frame.last_chunk]
             self._add_frame(frame, first_ns, last_ns, rows)
-        assert self._parser is not None
-        since = self._parser.open_since
-        keep = len(arrivals) if since is None else since - base
-        if keep:
-            del arrivals[:keep]
-            self._arrivals_from = base + keep
 
     def _add_frame(self, frame: Frame, first_ns: int, last_ns: int, rows: Rows) -> None:
         kind = _KINDS.get(frame.type, Kind.OTHER)
@@ -361,16 +372,14 @@ class Transcript:
         except coding.CodingError as error:
             self._trouble = f"the coded body is cut: {error}"
             return
-        if rest and self._parser is not None:
-            self._arrivals.append(self._last_arrival_ns)
-            self._add_frames(self._parser.feed(rest), rows)
-        elif rest:
-            self._add_body(self._last_arrival_ns, rest, rows)
+        if rest:
+            self._add_decoded(self._last_arrival_ns, rest, rows)
 
     def _resume(self, state: dict[str, Any]) -> None:
         """Go on where an earlier segment ended (see `carry`)."""
         for frame in self._earlier(self.exchange_id):
-            if frame.type == "event":
+            # A later segment may be sealed already.
+            if frame.type == "event" and frame.seq < state["frame_count"]:
                 assert frame.data is not None
                 # Their rows are in the earlier segment.
                 self._read_event(
@@ -383,18 +392,21 @@ class Transcript:
         self._response_size = state["response_size"]
         if state["first_chunk_ns"] is not None:
             self._times["first_chunk_ns"] = state["first_chunk_ns"]
-        if self._is_coded:  # it cannot be taken up in its middle
-            self._decoder = self._parser = None
-        if self._parser is None:
+        self._last_arrival_ns = state["last_chunk_ns"]
+        first_ns, last_ns = state["pending_ns"]
+        if self._is_coded and self._chunk_count:
+            self._parser = self._decoder = None
+            self._trouble = self._trouble or (
+                "the frames end where a segment did: a coded body cannot be taken up"
+                " in its middle"
+            )
+        elif self._parser is None:
             self._body = [pending] if pending else []
             self._body_size = len(pending)
-            self._body_first_ns = state["pending_ns"]
-            return
-        self._arrivals = [state["pending_ns"]] if pending else []
-        self._arrivals_from = self._chunk_count - len(self._arrivals)
-        self._parser = Parser(
-            first_chunk=self._arrivals_from,
-            start=self._response_size - len(pending),
-        )
-        if pending:
-            self._parser.feed(pending)
+            self._body_first_ns = first_ns
+        else:
+            self._parser = Parser(start=self._response_size - len(pending))
+            # Nothing is complete in it; only its ends have times.
+            for at_ns, data in ((first_ns, pending[:-1]), (last_ns, pending[-1:])):
+                if data:
+                    self._add_decoded(at_ns, data, Rows())

@@ -160,6 +160,8 @@ class Dialect:
 DONE = "[DONE]"
 """The sentinel that many APIs send as their last event's data."""
 
+_COUNT_MAX = 2**63 - 1
+
 
 def parse_object(text: str | bytes) -> dict[str, Any]:
     """Return the JSON object in a text; an empty one if there is none."""
@@ -172,15 +174,21 @@ def parse_object(text: str | bytes) -> dict[str, Any]:
 
 def compact(value: Any) -> str:
     """Return a JSON value as the shortest text, with its keys in their order."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return _encodable(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
 
 
 def text_of(value: Any) -> str | None:
     """Return a value if it is text."""
-    return value if isinstance(value, str) else None
+    return _encodable(value) if isinstance(value, str) else None
 
 
 def count_of(value: Any) -> int | None:
-    """Return a value if it is a count."""
-    is_count = isinstance(value, int) and not isinstance(value, bool) and value >= 0
-    return value if is_count else None
+    """Return a value if it is a count that a column can hold."""
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    return value if is_number and 0 <= value <= _COUNT_MAX else None
+
+
+def _encodable(text: str) -> str:
+    # JSON may escape half of a surrogate pair, which no encoding of text can hold; it
+    # stays escaped.
+    return text.encode(errors="backslashreplace").decode()

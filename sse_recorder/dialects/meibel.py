@@ -25,6 +25,7 @@ published SDKs.  Three things they leave open are read as follows.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from typing import Any, ClassVar
 
@@ -69,8 +70,11 @@ class Meibel(Dialect):
 
     def __init__(self, request: RequestHead) -> None:
         super().__init__(request)
-        self._text = ""
         self._is_cumulative: bool | None = None
+        self._text = ""
+        # Of a stream of deltas its text is not kept, only what recognises it.
+        self._length = 0
+        self._digest = hashlib.sha256()
 
     @classmethod
     def recognises(cls, request: RequestHead) -> bool:
@@ -125,32 +129,51 @@ class Meibel(Dialect):
     def _finish(self, payload: dict[str, Any]) -> Reading:
         message = _message(payload)
         # The whole answer again: news only where no part of it was streamed before.
-        is_news = not self._text or message.startswith(self._text)
+        is_news = self._begins_with_text(message)
         input_tokens, output_tokens = _usage(payload)
         return Reading(
             Kind.FINISH,
-            text=message[len(self._text) :] if is_news else "",
+            text=message[self._length :] if is_news else "",
             finish_reason=text_of(payload.get("disposition")),
             input_tokens=input_tokens,
             output_tokens=output_tokens,
             terminal=True,
         )
 
+    def _begins_with_text(self, message: str) -> bool:
+        if self._is_cumulative is not False:
+            return message.startswith(self._text)
+        start = message[: self._length].encode()
+        return hashlib.sha256(start).digest() == self._digest.digest()
+
     def _news(self, message: str) -> str:
         """Return what a message adds to the text so far, and keep that text."""
-        extends = message.startswith(self._text)
-        if self._is_cumulative is None and self._text:
+        text = self._text
+        extends = message.startswith(text)
+        if self._is_cumulative is None and text:
             if not extends:
                 self._is_cumulative = False
-            elif len(message) > len(self._text):
+                self._text, self._length = "", 0
+                self._add_delta(text)
+            elif len(message) > len(text):
                 self._is_cumulative = True
-        if self._is_cumulative is not False and extends:
-            news = message[len(self._text) :]
-            self._text = message
-        else:
-            news = message
-            self._text += message
-        return news
+        if self._is_cumulative is False:
+            self._add_delta(message)
+            return message
+        self._text = message
+        self._length = len(message)
+        # Where the text so far was revised, what follows the first change is new.
+        return message[len(text) if extends else _common(message, text) :]
+
+    def _add_delta(self, message: str) -> None:
+        self._length += len(message)
+        self._digest.update(message.encode())
+
+
+def _common(one: str, other: str) -> int:
+    """Return how many characters two texts begin with alike."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((n for n, (a, b) in pairs if a != b), min(len(one), len(other)))
 
 
 def _called(payload: dict[str, Any]) -> ToolCalled:
@@ -179,8 +202,8 @@ def _message(payload: dict[str, Any]) -> str:
     inner = payload.get("data")
     for place in (inner if isinstance(inner, dict) else {}, payload):
         for name in ("message", "content", "text", "delta"):
-            if isinstance(place.get(name), str):
-                return str(place[name])
+            if (text := text_of(place.get(name))) is not None:
+                return text
     return ""
 
 

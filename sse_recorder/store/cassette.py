@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from sse_recorder.errors import StoreError
+from sse_recorder.errors import StoreError, UsageError
 from sse_recorder.exchange import (
     Chunk,
     Ending,
@@ -40,10 +40,23 @@ from sse_recorder.transcript import Transcript
 SUFFIX: Final = ".sse.jsonl"
 _NS_PER_MS: Final = 1_000_000
 _NS_PER_S: Final = 1_000_000_000
+_NS_LIMIT: Final = 2**63
+_STATUS_LIMIT: Final = 1000
+# What a line that somebody changed may make its reader say.
+_DAMAGE: Final = (ArithmeticError, LookupError, RecursionError, TypeError, ValueError)
 
 
 def dumps(exchange: Exchange, chunks: Iterable[Chunk]) -> str:
-    """Return one exchange that is over as lines of a cassette."""
+    """Return one exchange that is over as lines of a cassette.
+
+    Raises:
+        UsageError: it is still open.
+    """
+    if exchange.outcome is None:
+        raise UsageError(
+            f"{exchange.exchange_id} is still open; wait until it is over, or run"
+            " `sse-recorder recover` if its recorder was killed"
+        )
     lines = (json.dumps(x, ensure_ascii=False) for x in _lines(exchange, chunks))
     return "".join(line + "\n" for line in lines)
 
@@ -66,16 +79,16 @@ def read(path: Path) -> Iterator[list[Record]]:
             value = json.loads(line)
             if "request" in value:
                 if reader is not None:
-                    raise ValueError("the exchange before it has no end")  # noqa: TRY301
+                    raise ValueError("the exchange before it has no end")
                 reader = _Reader(value)
             elif reader is None:
-                raise ValueError("an exchange begins with its head")  # noqa: TRY301
+                raise ValueError("an exchange begins with its head")
             elif "at_ms" in value:
                 reader.add_chunk(value)
             else:
                 yield reader.end(value)
                 reader = None
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except _DAMAGE as error:
             raise StoreError(
                 f"{path}, line {number}: not a line of a cassette ({error});"
                 " restore the file or record it again"
@@ -108,6 +121,8 @@ def _lines(exchange: Exchange, chunks: Iterable[Chunk]) -> Iterator[dict[str, An
         "headers": exchange.request_headers,
         **_content(exchange.request_body, "body"),
     }
+    if exchange.target != _target(exchange.url):
+        request["target"] = exchange.target
     head: dict[str, Any] = {
         "exchange_id": exchange.exchange_id,
         "recorder_id": exchange.recorder_id,
@@ -144,7 +159,7 @@ class _Reader:
     """Reads the lines of one exchange."""
 
     def __init__(self, head: dict[str, Any]) -> None:
-        self.exchange_id: str = head["exchange_id"]
+        self.exchange_id = _text(head["exchange_id"])
         self.outcome = Outcome(head["outcome"])
         self.records = list(_head_records(head))
 
@@ -155,7 +170,7 @@ class _Reader:
     def end(self, line: dict[str, Any]) -> list[Record]:
         ending = Ending(
             outcome=self.outcome,
-            error=line.get("error"),
+            error=_text(line["error"]) if "error" in line else None,
             trailers=_headers(line.get("trailers", ())),
         )
         at_ns = _nanoseconds(line["ended_ms"])
@@ -164,39 +179,41 @@ class _Reader:
 
 def _head_records(line: dict[str, Any]) -> Iterator[Record]:
     eid, request = line["exchange_id"], line["request"]
-    url = request["url"]
+    url = _text(request["url"])
     opening = Opening(
-        recorder_id=line.get("recorder_id", ""),
+        recorder_id=_text(line.get("recorder_id", "")),
         started_at=_from_iso(line["started_at"]),
         url=url,
         request=RequestHead(
-            request["method"], _target(url), _headers(request["headers"])
+            _text(request["method"]),
+            _text(request.get("target", _target(url))),
+            _headers(request["headers"]),
         ),
-        trace_id=line.get("trace_id", ""),
-        span_id=line.get("span_id", ""),
-        parent_span_id=line.get("parent_span_id", ""),
-        tags=line.get("tags", {}),
+        trace_id=_text(line.get("trace_id", "")),
+        span_id=_text(line.get("span_id", "")),
+        parent_span_id=_text(line.get("parent_span_id", "")),
+        tags=dict(_headers(dict(line.get("tags", {})).items())),
     )
     yield Record(eid, Op.OPEN, 0, opening)
-    if body := _bytes(request, "body"):
+    if body := _bytes({"body": ""} | request, "body"):
         yield Record(eid, Op.REQUEST_DATA, 0, body)
     if line["sent_ms"] is not None:
         yield Record(eid, Op.SENT, _nanoseconds(line["sent_ms"]))
     if response := line.get("response"):
         head = ResponseHead(
-            response["status"],
-            response["reason"],
+            _status(response["status"]),
+            _text(response["reason"]),
             _headers(response["headers"]),
-            response["http_version"],
+            _text(response["http_version"]),
         )
         yield Record(eid, Op.HEAD, _nanoseconds(line["headers_ms"]), head)
 
 
 def _target(url: str) -> str:
     """Return what stands on the request line: the URL without scheme and authority."""
-    rest = url.partition("://")[2]
-    slash = rest.find("/")
-    return rest[slash:] if slash >= 0 else "/"
+    rest = url.partition("://")[2].partition("#")[0]
+    before_query, mark, query = rest.partition("?")
+    return "/" + before_query.partition("/")[2] + mark + query
 
 
 def _content(data: bytes, name: str) -> dict[str, str]:
@@ -209,12 +226,23 @@ def _content(data: bytes, name: str) -> dict[str, str]:
 def _bytes(line: dict[str, Any], name: str) -> bytes:
     if "base64" in line:
         return base64.b64decode(line["base64"], validate=True)
-    text: str = line.get(name, "")
-    return text.encode()
+    return _text(line[name]).encode()
 
 
-def _headers(pairs: Iterable[Iterable[str]]) -> Headers:
-    return tuple((name, value) for name, value in pairs)
+def _headers(pairs: Iterable[Iterable[Any]]) -> Headers:
+    return tuple((_text(name), _text(value)) for name, value in pairs)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is not text")
+    return value
+
+
+def _status(value: Any) -> int:
+    if not isinstance(value, int) or not 0 <= value < _STATUS_LIMIT:
+        raise ValueError(f"{value!r} is not a status")
+    return value
 
 
 def _milliseconds(ns: int | None) -> float | None:
@@ -222,7 +250,10 @@ def _milliseconds(ns: int | None) -> float | None:
 
 
 def _nanoseconds(milliseconds: float) -> int:
-    return round(milliseconds * _NS_PER_MS)
+    ns = round(milliseconds * _NS_PER_MS)
+    if not 0 <= ns < _NS_LIMIT:
+        raise ValueError(f"{milliseconds!r} is not a time since the request")
+    return ns
 
 
 def _iso(ns: int) -> str:
@@ -233,4 +264,7 @@ def _iso(ns: int) -> str:
 def _from_iso(text: str) -> int:
     whole, _, rest = text.removesuffix("Z").partition(".")
     seconds = int(datetime.fromisoformat(whole).replace(tzinfo=UTC).timestamp())
-    return seconds * _NS_PER_S + int(rest.ljust(9, "0") or 0)
+    ns = seconds * _NS_PER_S + int(f"{rest:0<9.9}")
+    if not -_NS_LIMIT <= ns < _NS_LIMIT:
+        raise ValueError(f"{text!r} is too far away for nanoseconds")
+    return ns

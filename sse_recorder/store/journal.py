@@ -67,10 +67,12 @@ class Journal:
         self.path = path
         self.size = 0
         """Bytes in whole batches."""
-        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
-        self._fd = os.open(path, flags, FILE_MODE)
-        fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        self._write(HEADER)
+        self._fd = _create(path)
+        try:
+            self._write(HEADER)
+        except OSError:
+            self.remove()
+            raise
 
     def append(self, records: Sequence[Record]) -> None:
         """Write records as one batch.
@@ -121,10 +123,13 @@ def read(path: Path) -> Iterator[Record]:
     It may still be growing: what is there now is given.
 
     Raises:
-        StoreError: it is not a journal.
+        FileNotFoundError: there is none; it may have been sealed since it was seen.
+        StoreError: it is not a journal, or is damaged before its end.
     """
     try:
         data = path.read_bytes()
+    except FileNotFoundError:
+        raise
     except OSError as error:
         raise StoreError(f"{path}: {error.strerror}; make it readable") from error
     if len(data) < len(HEADER) and HEADER.startswith(data):
@@ -133,7 +138,13 @@ def read(path: Path) -> Iterator[Record]:
         raise StoreError(
             f"{path}: not a journal of this version; move it out of the store"
         )
-    yield from _records(data)
+    try:
+        yield from _records(data)
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreError(
+            f"{path}: it is damaged, or of a later version ({error}); move it out of"
+            " the store"
+        ) from error
 
 
 @contextmanager
@@ -152,6 +163,18 @@ def claim(path: Path) -> Iterator[bool]:
         else:
             yield True
     finally:
+        os.close(fd)
+
+
+def _create(path: Path) -> int:
+    """Make a journal's file and lock it; return its descriptor."""
+    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
+    while True:
+        fd = os.open(path, flags, FILE_MODE)
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        if os.fstat(fd).st_nlink:
+            return fd
+        # A recovery came before the lock, and threw the empty file away.
         os.close(fd)
 
 
@@ -179,7 +202,8 @@ def encode(payload: Payload) -> bytes | None:
     if payload is None or isinstance(payload, bytes):
         return payload
     value = payload if isinstance(payload, dict) else asdict(payload)
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    # In ASCII, because text may hold half a surrogate pair, which UTF-8 cannot.
+    return json.dumps(value, separators=(",", ":")).encode()
 
 
 def decode(op: Op, data: bytes | None) -> Payload:

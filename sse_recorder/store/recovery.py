@@ -125,8 +125,8 @@ def recover(root: Path) -> list[Recovered]:
             done += _recover_recorder(layout, recorder_id, list(group))
     except OSError as error:
         raise StoreError(
-            f"{error.filename or root}: {error.strerror}; make the store writable and"
-            " run `sse-recorder recover` again"
+            f"{error.filename or root}: {error.strerror or error}; make the store"
+            " writable and run `sse-recorder recover` again"
         ) from error
     return done
 
@@ -134,31 +134,47 @@ def recover(root: Path) -> list[Recovered]:
 def _unfinished(layout: Layout) -> set[str]:
     """Name the segments that have a journal, or some but not all of their files."""
     sealed = set(layout.sealed_names())
-    parts = {
-        path.stem
-        for table in SCHEMAS
-        if table != "exchanges"
-        for path in layout.root.glob(f"{table}/date=*/*.parquet")
-    }
-    return set(layout.journal_names()) | (parts - sealed)
+    there = {name for table in SCHEMAS for name in layout.table_names(table)}
+    return set(layout.journal_names()) | (there - sealed)
 
 
 def _recover_recorder(
     layout: Layout, recorder_id: str, names: list[str]
 ) -> Iterator[Recovered]:
     reader = JournalReader(earlier_frames(layout, recorder_id))
-    for name in names:
+    for number, name in enumerate(names):
         with _claim(layout.journal(name)) as journal_found:
             decision = CASES[journal_found, _look_at_tables(layout, name)]
             exchanges = cut = 0
             if decision is Decision.SEAL:
-                is_last = name == names[-1]
+                is_last = not _has_successor(layout, name)
                 exchanges, cut = _seal(layout, name, reader, is_last=is_last)
             if decision in {Decision.SEAL, Decision.FINISH, Decision.DISCARD}:
                 layout.journal(name).unlink(missing_ok=True)
                 for table in SCHEMAS:
                     layout.part(name, table).unlink(missing_ok=True)
-        yield Recovered(name, decision, exchanges, cut)
+        if decision is Decision.LEAVE:
+            # What follows cannot be read without it, and is for whoever holds it: the
+            # recorder, or another recovery.
+            yield from (Recovered(left, decision) for left in names[number:])
+            return
+        if decision is not Decision.KEEP:
+            yield Recovered(name, decision, exchanges, cut)
+
+
+def _has_successor(layout: Layout, name: str) -> bool:
+    """Tell whether what was open at the end of a segment went on in another one."""
+    sealed = set(layout.sealed_names())
+    for later in sealed | set(layout.journal_names()):
+        is_same = segment_recorder(later) == segment_recorder(name)
+        if is_same and later[-36:] > name[-36:]:
+            if later in sealed:
+                return True
+            # Its writer may have died before it wrote what it carried over.
+            with _claim(layout.journal(later)) as found:
+                if found in {Found.HELD, Found.BATCHES}:
+                    return True
+    return False
 
 
 @contextmanager
@@ -174,9 +190,10 @@ def _claim(path: Path) -> Iterator[Found]:
 def _look_at_journal(path: Path) -> Found:
     try:
         first = next(journal.read(path), None)
+    except FileNotFoundError:
+        return Found.ABSENT  # another recovery has dealt with it since
     except StoreError:
-        # Another recovery may have dealt with it while this one waited its turn.
-        return Found.FOREIGN if path.exists() else Found.ABSENT
+        return Found.FOREIGN
     return Found.EMPTY if first is None else Found.BATCHES
 
 

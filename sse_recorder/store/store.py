@@ -9,8 +9,8 @@ The SQL side is an in-memory DuckDB with one view a table.  It may neither insta
 load extensions, so it never reaches for the network by itself.
 
 Journals are read before the list of segments is: a segment that is sealed in between is
-then seen twice, and its journal's rows are dropped; the other way round it could be
-missed.
+then seen twice, the other way round it could be missed.  Where one was, everything is
+read again, because what was open in its journal goes on in one that was not listed.
 """
 
 from __future__ import annotations
@@ -54,6 +54,8 @@ class Store:
         self._files: dict[str, list[str]] = {}
         self._live: dict[str, pa.Table] = {}
         self._connection = duckdb.connect(config=_CONFIG)
+        # What a query prints must not depend on where it is run.
+        self._connection.execute("SET TimeZone = 'UTC'")
         self.refresh()
 
     @classmethod
@@ -104,11 +106,14 @@ class Store:
             StoreError: a file of the store is damaged.
         """
         try:
-            relation = self._connection.sql(query, params=list(params) or None)
-            return relation.to_arrow_table() if relation else pa.table({})
-        except (duckdb.IOException, duckdb.InvalidInputException) as error:
-            raise self._damaged(error) from error
+            relation: duckdb.DuckDBPyRelation | None = self._connection.sql(
+                query, params=list(params) or None
+            )  # None for a query that is empty
+            return pa.table({}) if relation is None else relation.to_arrow_table()
         except duckdb.Error as error:
+            # Some errors that only a damaged file makes are of no class of their own.
+            if type(error) is duckdb.Error or self._names_a_file(error):
+                raise self._damaged(error) from error
             raise UsageError(f"{error}") from error
 
     def exchanges(self, where: str = "true") -> Iterator[Exchange]:
@@ -140,13 +145,15 @@ class Store:
             [name],
         )
         found = ids.column(0).to_pylist()
+        if name in found:
+            found = [name]
         if len(found) != 1:
             count = "no exchange" if not found else f"{len(found)} exchanges"
             raise UsageError(
                 f"{self.path}: {count} with an id like {name!r};"
                 " `sse-recorder ls` shows the ids, and a few characters will do"
             )
-        return next(self.exchanges(f"exchange_id = '{found[0]}'"))
+        return next(self.exchanges(f"exchange_id = {_quoted(found[0])}"))
 
     def frames(self, exchange_id: str) -> Iterator[FrameRow]:
         """Give the frames of an exchange in their order."""
@@ -193,7 +200,10 @@ class Store:
             while body_id and body_id < exchange_id:
                 body_id, body_frames = next(bodies, ("", iter(())))
             if body_id == exchange_id:
-                body = b"".join(_frame_bytes(*frame[1:]) for frame in body_frames)
+                try:
+                    body = b"".join(_frame_bytes(*frame[1:]) for frame in body_frames)
+                except ValueError as error:
+                    raise self._damaged(error) from error
             yield exchange_id, list(_cut(body, group))
 
     def _look_at_folder(self) -> None:
@@ -203,14 +213,19 @@ class Store:
                 f"{self.path}: nothing was recorded here; record with"
                 " `sse-recorder record --upstream URL`, or name a store with --store"
             )
-        live = _read_journals(layout)
         sealed = layout.sealed_names()
+        while True:
+            known = set(sealed)
+            names = [name for name in layout.journal_names() if name not in known]
+            live = _read_journals(layout, names)
+            sealed = layout.sealed_names()
+            if not set(names).intersection(sealed):
+                break
         self._files = {
             table: [str(layout.table(name, table)) for name in sealed]
             for table in SCHEMAS
         }
-        known = set(sealed)
-        parts = [rows.tables() for name, rows in live if name not in known]
+        parts = [rows.tables() for rows in live]
         self._live = {
             table: pa.concat_tables([part[table] for part in parts])
             if parts
@@ -224,7 +239,7 @@ class Store:
             connection.register(f"live_{table}", self._live[table])
             source = f"SELECT * FROM live_{table}"
             if files := self._files.get(table):
-                names = ", ".join("'" + name.replace("'", "''") + "'" for name in files)
+                names = ", ".join(map(_quoted, files))
                 source = (
                     f"SELECT * FROM read_parquet([{names}], union_by_name = true,"
                     f" hive_partitioning = false) UNION ALL BY NAME {source}"
@@ -237,6 +252,10 @@ class Store:
             except duckdb.Error as error:
                 raise self._damaged(error) from error
 
+    def _names_a_file(self, error: Exception) -> bool:
+        text = str(error)
+        return any(name in text for files in self._files.values() for name in files)
+
     def _damaged(self, error: Exception) -> StoreError:
         first_line = str(error).partition("\n")[0]
         return StoreError(
@@ -245,21 +264,26 @@ class Store:
         )
 
 
-def _read_journals(layout: Layout) -> list[tuple[str, Rows]]:
-    """Return the rows of every journal; open exchanges are in their latest one."""
-    found: list[tuple[str, Rows]] = []
-    names = sorted(layout.journal_names(), key=segment_recorder)
-    for recorder_id, group in groupby(names, key=segment_recorder):
+def _read_journals(layout: Layout, names: list[str]) -> list[Rows]:
+    """Return the rows of journals, open exchanges among them."""
+    found: list[Rows] = []
+    for recorder_id, group in groupby(
+        sorted(names, key=segment_recorder), key=segment_recorder
+    ):
         reader = JournalReader(earlier_frames(layout, recorder_id))
         for name in group:
             try:
-                found.append((name, reader.read(layout.journal(name))))
+                found.append(reader.read(layout.journal(name)))
             except FileNotFoundError:
                 continue  # sealed since
-        if found:
-            for transcript in reader.open.values():
-                found[-1][1].add_exchange(transcript.exchange())
+        for transcript in reader.open.values():
+            found[-1].add_exchange(transcript.exchange())
     return found
+
+
+def _quoted(text: str) -> str:
+    """Return a text as SQL writes it."""
+    return "'" + text.replace("'", "''") + "'"
 
 
 def _tuples(table: pa.Table) -> Iterator[tuple[Any, ...]]:
