@@ -1,0 +1,115 @@
+"""The README is executed: what it tells people to type works as it stands there."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from support import Running, command, environment, run_command
+
+from sse_recorder import Store, running
+from sse_recorder.demo import AgentServer
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+EXAMPLE_ID = "c154427d"
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+SERVERS = frozenset({"record", "replay"})
+
+
+def free_port() -> str:
+    """Return a port that nobody listens on now."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return str(sock.getsockname()[1])
+
+
+class Reader:
+    """Somebody who reads the README from top to bottom and types what it says."""
+
+    def __init__(self, folder: Path, upstream: str) -> None:
+        self.folder = folder
+        self.server: Running | None = None
+        self._open = ExitStack()
+        # The text's own addresses and id, and what stands for them here.
+        self._here = {
+            "https://api.meibel.ai": upstream,
+            "127.0.0.1:8787": f"127.0.0.1:{free_port()}",
+            "127.0.0.1:8788": f"127.0.0.1:{free_port()}",
+        }
+
+    def read(self, language: str, text: str) -> None:
+        """Do what a block says."""
+        for there, here in self._here.items():
+            text = text.replace(there, here)
+        if EXAMPLE_ID in text:
+            text = text.replace(EXAMPLE_ID, self._some_id())
+        if language == "python":
+            code = [sys.executable, "-W", "error", "-c", text]
+            subprocess.run(code, cwd=self.folder, check=True, env=environment())
+        for line in text.splitlines() if language == "sh" else ():
+            self._type(line.partition(" #")[0].strip())
+
+    def stop(self) -> None:
+        """Stop what was left running, as Ctrl-C does."""
+        if self.server is not None:
+            assert self.server.stop() == 0
+            self.server = None
+        self._open.close()
+
+    def _type(self, line: str) -> None:
+        settings: dict[str, str] = {}
+        words = shlex.split(line)
+        while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
+            name, _, value = words.pop(0).partition("=")
+            settings[name] = value
+        match words:
+            case ["make", target]:
+                # The target exists; what it does is run by continuous integration.
+                subprocess.run(["make", "-n", target], cwd=ROOT, check=True)
+            case [".", _]:
+                pass  # this process's environment is active already
+            case ["sse-recorder", name, *rest] if name in SERVERS:
+                self.stop()
+                env = environment(**settings)
+                server = command(name, *rest, cwd=self.folder, env=env)
+                self.server = self._open.enter_context(server)
+                assert self.server.url.startswith("http://127.0.0.1:")
+            case ["sse-recorder", *rest]:
+                done = run_command(*rest, cwd=self.folder, env=environment(**settings))
+                assert done.returncode == 0, done.stderr
+                assert done.stdout or done.stderr
+            case _:
+                raise AssertionError(f"nobody knows how to type {line!r}")
+
+    def _some_id(self) -> str:
+        with Store.open(self.folder / "recordings") as store:
+            return next(store.exchanges("outcome = 'complete'")).exchange_id[-8:]
+
+
+@pytest.fixture
+def reader(tmp_path: Path) -> Iterator[Reader]:
+    """Return a reader with a folder of their own and an API that answers."""
+    shutil.copytree(ROOT / "recordings", tmp_path / "recordings")
+    with running(AgentServer()) as agent:
+        reader = Reader(tmp_path, agent.url)
+        try:
+            yield reader
+        finally:
+            reader.stop()
+
+
+def test_every_command_and_every_example_works(reader: Reader) -> None:
+    """From the first block to the last, in their order, each ends well."""
+    blocks = BLOCK.findall(README)
+    assert {language for language, _ in blocks} == {"sh", "python"}
+    for language, text in blocks:
+        reader.read(language, text)
