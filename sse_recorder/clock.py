@@ -28,6 +28,10 @@ class Clock:
     wall_ns: Callable[[], int] = time.time_ns  # noqa: TID251 - the one reader
     """Since 1970-01-01T00:00Z; may step at any time."""
 
+    def wall_at(self, monotonic_ns: int) -> int:
+        """Return the wall time of a moment of the monotonic clock, a little ago."""
+        return self.wall_ns() - (self.monotonic_ns() - monotonic_ns)
+
 
 SYSTEM: Final = Clock()
 

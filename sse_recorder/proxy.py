@@ -30,7 +30,7 @@ from urllib.parse import urlsplit
 
 from sse_recorder.capture import Limits, Writer
 from sse_recorder.clock import SYSTEM, Clock
-from sse_recorder.errors import UpstreamError, UsageError
+from sse_recorder.errors import ListenError, UpstreamError, UsageError
 from sse_recorder.exchange import (
     Ending,
     Headers,
@@ -138,7 +138,11 @@ class Recorder:
         Raises:
             ListenError: the address is taken or not ours.
         """
-        await self._server.listen(*self._address)
+        try:
+            await self._server.listen(*self._address)
+        except ListenError:
+            self.writer.close()
+            raise
 
     @property
     def url(self) -> str:
@@ -204,22 +208,25 @@ class Relay:
         self._stream = stream
         self._clock = recorder.clock
         self._upstream: Connection | None = None
-        self._connecting: asyncio.Task[None] | None = None
         self._waiting: list[bytes] = []
         self._waiting_bytes = 0
         self._request_trailers: Headers | None = None
         self._is_paused = False
         recorder.relays.add(self)
         recorder.count += 1
-        exchange_id = uuid7(self._clock.wall_ns())
+        started_at = self._clock.wall_at(at_ns)
+        exchange_id = uuid7(started_at)
         self._tap = recorder.writer.tap(exchange_id, at_ns)
-        self._head = self._open(exchange_id, head)
+        self._head = self._open(exchange_id, started_at, head)
         if client.upstream is not None and client.upstream.reusable:
             self._send(client.upstream)
         else:
+            # Kept, because the loop itself holds a task by a weak reference only.
             self._connecting = asyncio.get_running_loop().create_task(self._connect())
 
-    def _open(self, exchange_id: str, head: RequestHead) -> RequestHead:
+    def _open(
+        self, exchange_id: str, started_at: int, head: RequestHead
+    ) -> RequestHead:
         """Tell the tap what goes upstream, and return it."""
         recorder, upstream = self._recorder, self._recorder.upstream
         headers = _to_upstream(head.headers, upstream.authority)
@@ -232,7 +239,7 @@ class Relay:
         self._tap.opened(
             Opening(
                 recorder_id=recorder.writer.recorder_id,
-                started_at=self._clock.wall_ns(),
+                started_at=started_at,
                 url=f"{upstream.origin.scheme}://{upstream.authority}{request.target}",
                 request=request,
                 trace_id=context.trace_id,
@@ -249,8 +256,9 @@ class Relay:
         except UpstreamError as error:
             self._fail(str(error), clock.monotonic_ns())
             return
-        finally:
-            self._connecting = None
+        if self.ended.is_set():
+            upstream.close()  # the client has left meanwhile
+            return
         self._client.upstream = upstream
         self._send(upstream)
 
@@ -368,8 +376,6 @@ class Relay:
         self._end(at_ns, Ending(outcome=Outcome.UPSTREAM_ERROR, error=message))
 
     def _drop_upstream(self) -> None:
-        if self._connecting is not None:
-            self._connecting.cancel()
         if self._upstream is not None:
             self._upstream.abort()
 
