@@ -41,7 +41,7 @@ from sse_recorder.exchange import (
     ToolCall,
 )
 from sse_recorder.redact import BodyMask, Redactor
-from sse_recorder.store.recovery import Decision, recover
+from sse_recorder.store.recovery import Decision, Recovered, recover
 from sse_recorder.store.segment import Layout, OpenSegment, new_segment_name
 from sse_recorder.tables import Rows
 from sse_recorder.transcript import Transcript
@@ -53,6 +53,7 @@ FLUSH_BYTES: Final = 1 << 20
 # What a record costs in memory beside its bytes.
 _RECORD_OVERHEAD: Final = 200
 _NS_PER_S: Final = 1_000_000_000
+_NS_PER_MS: Final = 1_000_000
 _COMPLAINT_INTERVAL_S: Final = 60
 
 
@@ -207,6 +208,7 @@ class Writer:
         self._masks: dict[tuple[str, Op], BodyMask] = {}
         self._lost: dict[str, str] = {}
         self._last_open_ns = 0
+        self._latest_ns = 0
         self._complaints = _Complaints(clock)
         try:
             self._segment = self._begin_segment()
@@ -215,15 +217,22 @@ class Writer:
                 f"{error.filename or root}: {error.strerror}; name a folder that can be"
                 " written with --store"
             ) from error
-        self.recovered = [
-            item for item in recover(root) if item.decision is not Decision.LEAVE
-        ]
+        self.recovered = self._recover(root)
         """What an earlier crash left, and what was done about it."""
         self._sealer = ThreadPoolExecutor(1, thread_name_prefix="sse-recorder-seal")
         self._thread = threading.Thread(
             target=self._run, name="sse-recorder-writer", daemon=True
         )
         self._thread.start()
+
+    def _recover(self, root: Path) -> list[Recovered]:
+        try:
+            found = recover(root)
+        except StoreError as error:
+            # What cannot be recovered now is still there, and no reason not to record.
+            self._complaints.say(f"what a crash left is not recovered: {error}")
+            return []
+        return [item for item in found if item.decision is not Decision.LEAVE]
 
     def tap(self, exchange_id: str, t0_ns: int) -> Tap:
         """Return the tap of a new exchange."""
@@ -241,13 +250,19 @@ class Writer:
             records = self.queue.take(wait_s)
             if records is None:
                 break
-            if records:
+            try:
                 self._write(records)
-            if self._is_due():
-                self._roll()
+                if self._is_due():
+                    self._roll()
+            except Exception:
+                # A fault of ours must not end the recording of everything else.
+                log.exception("a batch was not recorded whole; please report this")
+                self._lose(records, "the recorder failed; its log says how")
         self._submit_seal(self._segment)
 
     def _write(self, records: list[Record]) -> None:
+        if not records:
+            return
         masked = [self._mask(record) for record in records]
         try:
             self._segment.journal.append(masked)
@@ -343,17 +358,23 @@ class Writer:
         )
 
     def _begin_segment(self) -> OpenSegment:
-        name = new_segment_name(self.recorder_id, self._clock.wall_ns())
+        # Segments are read in the order of their names, which a wall clock that steps
+        # back must not change.
+        self._latest_ns = max(self._clock.wall_ns(), self._latest_ns + _NS_PER_MS)
+        name = new_segment_name(self.recorder_id, self._latest_ns)
         return OpenSegment(self._layout, name, self._clock.monotonic_ns())
 
     def _roll(self) -> None:
         """Go on in a new segment, and seal the one so far."""
         carried = [r for t in self._transcripts.values() for r in t.carry()]
+        segment = None
         try:
             segment = self._begin_segment()
             if carried:
                 segment.journal.append(carried)
         except OSError as error:
+            if segment is not None:
+                segment.journal.remove()
             self._complaints.say(f"no new segment could be begun: {error.strerror}")
             return
         sealed, self._segment = self._segment, segment

@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import json
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from sse_recorder.exchange import Headers, ResponseHead
 
-if TYPE_CHECKING:
-    from sse_recorder.http1.server import ResponseStream
+
+class Response(Protocol):
+    """What an answer is sent with (see `server.ResponseStream`)."""
+
+    def send_head(self, head: ResponseHead) -> None:
+        """Send the head."""
+
+    def send_data(self, data: bytes) -> None:
+        """Send some of the body."""
+
+    def end(self) -> None:
+        """End the body."""
 
 
 def send_json(
-    stream: ResponseStream, status: HTTPStatus, value: object, headers: Headers = ()
+    stream: Response, status: HTTPStatus, value: object, headers: Headers = ()
 ) -> None:
     """Answer a request with JSON."""
     body = json.dumps(value, ensure_ascii=False, indent=2).encode() + b"\n"
@@ -27,7 +37,7 @@ def send_json(
 
 
 def send_json_error(
-    stream: ResponseStream,
+    stream: Response,
     status: HTTPStatus,
     kind: str,
     message: str,

@@ -43,7 +43,10 @@ _NS_PER_S: Final = 1_000_000_000
 _NS_LIMIT: Final = 2**63
 _STATUS_LIMIT: Final = 1000
 # What a line that somebody changed may make its reader say.
-_DAMAGE: Final = (ArithmeticError, LookupError, RecursionError, TypeError, ValueError)
+_DAMAGE: Final = (
+    *(ArithmeticError, AttributeError, LookupError, RecursionError),
+    *(TypeError, ValueError),
+)
 
 
 def dumps(exchange: Exchange, chunks: Iterable[Chunk]) -> str:

@@ -132,9 +132,9 @@ def read(path: Path) -> Iterator[Record]:
         raise
     except OSError as error:
         raise StoreError(f"{path}: {error.strerror}; make it readable") from error
-    if len(data) < len(HEADER) and HEADER.startswith(data):
+    if HEADER.startswith(data):
         return
-    if not data.startswith(HEADER):
+    if not _is_journal(data):
         raise StoreError(
             f"{path}: not a journal of this version; move it out of the store"
         )
@@ -176,6 +176,17 @@ def _create(path: Path) -> int:
             return fd
         # A recovery came before the lock, and threw the empty file away.
         os.close(fd)
+
+
+def _is_journal(data: bytes) -> bool:
+    if data.startswith(HEADER):
+        return True
+    # Another version of Arrow may write the same schema in other bytes.
+    try:
+        with pa.ipc.open_stream(data) as reader:
+            return bool(reader.schema.equals(SCHEMA, check_metadata=True))
+    except (OSError, pa.ArrowException):
+        return False
 
 
 def _batches(data: bytes) -> Iterator[pa.RecordBatch]:

@@ -175,11 +175,10 @@ def seal(
 def _write_parquet(path: Path, table: pa.Table, delta_columns: Iterable[str]) -> None:
     flags = os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_CLOEXEC
     with os.fdopen(os.open(path, flags, journal.FILE_MODE), "wb") as file:
-        pq.write_table(
-            table,
+        writer = pq.ParquetWriter(
             file,
+            table.schema,
             compression="zstd",
-            row_group_size=ROW_GROUP_ROWS,
             use_dictionary=[
                 field.name
                 for field in table.schema
@@ -192,6 +191,10 @@ def _write_parquet(path: Path, table: pa.Table, delta_columns: Iterable[str]) ->
             store_schema=False,  # it only repeats, at length, what Parquet says
             write_page_index=True,
         )
+        with writer:
+            writer.write_table(table, ROW_GROUP_ROWS)
+            # It would go with the Arrow schema.
+            writer.add_key_value_metadata(table.schema.metadata)
         file.flush()
         # The journal goes next; from then on this is the only copy.
         os.fsync(file.fileno())
@@ -235,8 +238,9 @@ class JournalReader:
         """Leave out what a journal carried over of exchanges that are known already."""
         carried: dict[str, list[Record]] = {}
         unmentioned = set(self.open)
-        number = 0
-        for number, record in enumerate(records, start=1):
+        is_empty = True
+        for record in records:
+            is_empty = False
             exchange_id = record.exchange_id
             if record.op is Op.OPEN and exchange_id in self.open:
                 carried[exchange_id] = []
@@ -251,7 +255,7 @@ class JournalReader:
                     # A journal between the two is a sealed segment by now.
                     del self.open[exchange_id]
                     yield from again
-        if number:
+        if not is_empty:
             # What it did not carry over has ended in such a journal.
             for exchange_id in unmentioned & self.open.keys():
                 del self.open[exchange_id], self.last_ns[exchange_id]
