@@ -167,7 +167,8 @@ class Transcript:
         """Return the exchange as it stands; its outcome is None while it is open."""
         assert self.opening is not None
         opening, response, ending = self.opening, self.response, self.ending
-        dialect = self._dialect
+        dialect, outcome = self._dialect, self._outcome()
+        error = ending.error if ending and outcome is not Outcome.COMPLETE else None
         request, body = opening.request, bytes(self._request_body)
         return Exchange(
             exchange_id=self.exchange_id,
@@ -188,8 +189,8 @@ class Transcript:
             http_version=response.http_version if response else None,
             response_headers=response.headers if response else (),
             dialect=dialect.name if dialect else None,
-            outcome=self._outcome(ending) if ending else None,
-            error=(ending.error if ending else None) or self._trouble,
+            outcome=outcome,
+            error=error or self._trouble,
             chunk_count=self._chunk_count,
             frame_count=self._frame_count,
             tool_call_count=self._tools.count,
@@ -203,11 +204,13 @@ class Transcript:
             **self._times,
         )
 
-    def _outcome(self, ending: Ending) -> Outcome:
+    def _outcome(self) -> Outcome | None:
+        if self.ending is None:
+            return None
         # A client that leaves after the last word has had everything.
-        if ending.outcome is Outcome.CLIENT_ABORT and self._is_terminated:
+        if self.ending.outcome is Outcome.CLIENT_ABORT and self._is_terminated:
             return Outcome.COMPLETE
-        return ending.outcome
+        return self.ending.outcome
 
     def _add_head(self, at_ns: int, head: ResponseHead) -> None:
         self.response = head

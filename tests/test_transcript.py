@@ -159,10 +159,11 @@ def test_an_exchange_has_the_times_of_what_a_user_waits_for() -> None:
 )
 def test_a_client_that_leaves_after_the_last_word_had_everything(last: bytes) -> None:
     """Leaving after the terminal frame is `complete`, before it `client_abort`."""
-    left = Ending(outcome=Outcome.CLIENT_ABORT)
-    assert ended(records_of([b"data: x\n\n", last], ending=left)).outcome == "complete"
-    cut = [b"data: x\n\n", last[:-1]]
-    assert ended(records_of(cut, ending=left)).outcome == "client_abort"
+    left = Ending(outcome=Outcome.CLIENT_ABORT, error="the client left")
+    whole = ended(records_of([b"data: x\n\n", last], ending=left))
+    assert (whole.outcome, whole.error) == ("complete", None)
+    cut = ended(records_of([b"data: x\n\n", last[:-1]], ending=left))
+    assert (cut.outcome, cut.error) == ("client_abort", "the client left")
 
 
 @pytest.mark.parametrize(
