@@ -31,7 +31,10 @@ class Service(Protocol):
         """Begin to listen."""
 
     async def stop(self, grace_s: float = ...) -> None:
-        """Let what is under way end, for a while, and close everything."""
+        """Let what is under way end, for a while, and close everything.
+
+        It is called after a `start` that failed, too.
+        """
 
 
 S = TypeVar("S", bound=Service)
@@ -56,8 +59,8 @@ def running(service: S) -> Iterator[S]:
     )
     thread.start()
     try:
-        asyncio.run_coroutine_threadsafe(service.start(), loop).result()
         try:
+            asyncio.run_coroutine_threadsafe(service.start(), loop).result()
             yield service
         finally:
             asyncio.run_coroutine_threadsafe(service.stop(), loop).result()

@@ -55,6 +55,7 @@ class Timer:
         self._heap: list[tuple[int, int, Callable[[], None]]] = []
         self._count = 0
         self._set_for: int | None = None
+        self._is_closed = False
         loop = asyncio.get_running_loop()
         self._alarm: _Alarm = (
             _TimerFd(loop, self._fire)
@@ -64,22 +65,27 @@ class Timer:
 
     def call_at(self, due_ns: int, callback: Callable[[], None]) -> None:
         """Call back at a time; at once if it has passed, but never within this call."""
+        if self._is_closed:
+            return
         self._count += 1  # equal times are kept in their order
         heapq.heappush(self._heap, (due_ns, self._count, callback))
         self._arm()
 
     def close(self) -> None:
-        """Forget everything that is due."""
+        """Forget everything that is due, now and later."""
+        self._is_closed = True
         self._heap.clear()
         self._alarm.close()
 
     def _fire(self) -> None:
         self._set_for = None
         heap, now = self._heap, self._clock.monotonic_ns
-        # What becomes due while the others are called is called in this round too.
-        while heap and heap[0][0] <= now():
-            heapq.heappop(heap)[2]()
-        self._arm()
+        try:
+            # What becomes due while the others are called is called in this round too.
+            while heap and heap[0][0] <= now():
+                heapq.heappop(heap)[2]()
+        finally:
+            self._arm()  # one stream's callback that raises must not silence the others
 
     def _arm(self) -> None:
         if self._heap:

@@ -15,16 +15,42 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Final
 
 from sse_recorder import config
+from sse_recorder.clock import MONOTONIC_NS
+from sse_recorder.store.store import Store
 
 PROGRAM: Final = (sys.executable, "-m", "sse_recorder")
 PATIENCE_S: Final = 30
 """How long anything may take that should take no time at all."""
+
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # What a shell starts with `&` ignores it, and so would every process started here.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def eventually(condition: Callable[[], object]) -> None:
+    """Wait until something holds that nothing announces."""
+    end_ns = MONOTONIC_NS() + PATIENCE_S * 1_000_000_000
+    while not condition():
+        assert MONOTONIC_NS() < end_ns, "it never came to hold"
+        time.sleep(0.01)
+
+
+def until_on_disk(root: Path, where: str) -> None:
+    """Wait until a store that is being written has an exchange of some kind."""
+
+    def is_there() -> bool:
+        with Store.open(root) as store:
+            return any(store.exchanges(where))
+
+    eventually(is_there)
 
 
 class Output:
@@ -138,7 +164,10 @@ def command(
 
 
 def run_command(
-    *args: str, cwd: Path, env: Mapping[str, str] | None = None
+    *args: str,
+    cwd: Path,
+    env: Mapping[str, str] | None = None,
+    stdout: IO[str] | int = subprocess.PIPE,
 ) -> subprocess.CompletedProcess[str]:
     """Run a command that ends by itself, and return its exit code and its output."""
     return subprocess.run(
@@ -146,7 +175,8 @@ def run_command(
         cwd=cwd,
         env=env or environment(),
         stdin=subprocess.DEVNULL,
-        capture_output=True,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
         encoding="utf-8",
         timeout=PATIENCE_S,
         check=False,

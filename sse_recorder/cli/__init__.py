@@ -6,6 +6,9 @@ One file per group of commands:
     look      ls, show, query, latency, tools
     keep      export, recover
     demo      demo
+
+Whatever fails is told in one line on stderr that says what to do; the exit code is the
+error's.  A traceback is a bug of ours.
 """
 
 from __future__ import annotations
@@ -14,26 +17,52 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, Final, NoReturn
 
 import click
 
 from sse_recorder import __version__, config
 from sse_recorder.cli import demo, keep, look, serve
+from sse_recorder.cli.base import Option
 from sse_recorder.errors import SSERecorderError
 
-INTERRUPTED = 130
+PROGRAM: Final = "sse-recorder"
+INTERRUPTED: Final = 130
+_CONTEXT: Final = {"help_option_names": ["-h", "--help"]}
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="sse-recorder")
+class _Commands(click.Group):
+    """The commands, each of which may be cut off by whoever reads its output."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            return _give_up_stdout(0)
+        except SystemExit as error:
+            # What rich makes of it.
+            if isinstance(error.__context__, BrokenPipeError):
+                return _give_up_stdout(0)
+            raise
+        return result
+
+
+@click.group(cls=_Commands, context_settings=_CONTEXT)
+@click.version_option(__version__, prog_name=PROGRAM)
 def commands() -> None:
     """Record live event streams, replay them at their true pace, see where time went.
 
     \b
-    Try:  sse-recorder demo
-          sse-recorder record --upstream https://api.meibel.ai
-          sse-recorder latency
+    sse-recorder demo
+    sse-recorder record --upstream https://api.meibel.ai
+    sse-recorder latency
+
+    Every option can be set in the environment too (--store as SSE_RECORDER_STORE), and
+    in sse-recorder.toml, or [tool.sse-recorder] in pyproject.toml, of this folder.
+
+    Exit codes: 0 done, 1 a check failed, 2 wrong usage, 3 the environment failed, 130
+    interrupted.
     """
 
 
@@ -42,33 +71,51 @@ for module in (serve, look, keep, demo):
         commands.add_command(command)
 
 
+def settings() -> dict[str, list[config.Setting]]:
+    """Return what can be set of each command, in the environment or in a file."""
+    return {
+        name: [p.setting for p in command.params if isinstance(p, Option)]
+        for name, command in commands.commands.items()
+    }
+
+
 def main() -> NoReturn:
     """Run the command line, and exit with what the design says of exit codes."""
     logging.basicConfig(
-        level=logging.WARNING, format="sse-recorder: %(levelname)s: %(message)s"
+        level=logging.WARNING, format=f"{PROGRAM}: %(levelname)s: %(message)s"
     )
     sys.exit(_run())
 
 
 def _run() -> int:
     try:
-        options = {
-            name: {p.name for p in command.params if p.name}
-            for name, command in commands.commands.items()
-        }
-        defaults = config.default_map(Path.cwd(), options)
-        code = commands.main(standalone_mode=False, default_map=defaults)
-        sys.stdout.flush()
+        defaults = config.default_map(Path.cwd(), settings())
+        code = commands.main(
+            prog_name=PROGRAM, standalone_mode=False, default_map=defaults
+        )
     except SSERecorderError as error:
-        click.echo(f"sse-recorder: {error}", err=True)
+        _complain(str(error))
         return error.exit_code
     except click.ClickException as error:
         error.show()
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read our output has had enough; there is nobody to tell.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except OSError as error:
+        name = f"{error.filename}: " if error.filename else ""
+        _complain(f"{name}{error.strerror or error}; mend that and run it again")
+        return _give_up_stdout(SSERecorderError.exit_code)
     return code if isinstance(code, int) else 0
+
+
+def _complain(message: str) -> None:
+    """Say what went wrong, in one line: that of a database has several."""
+    lines = (line.strip() for line in message.splitlines())
+    text = "; ".join(line for line in lines if line.strip("^ "))
+    click.echo(f"{PROGRAM}: {text}", err=True)
+
+
+def _give_up_stdout(code: int) -> int:
+    """Write nothing more: its reader has had enough, or there is no room for it."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return code

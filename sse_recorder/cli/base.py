@@ -8,32 +8,46 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import sys
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Sequence
-from datetime import date, datetime
-from typing import Any, TypeVar
+from datetime import date, time
+from decimal import Decimal
+from typing import Any, Final, TypeVar
 
 import click
 import pyarrow as pa
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from sse_recorder import config
+from sse_recorder.errors import UsageError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 messages = Console(stderr=True, highlight=False)
 """Where messages for people go."""
 
+_UNLIMITED: Final = 1 << 30
+
 
 class Option(click.Option):
-    """An option that can also be set by its environment variable."""
+    """An option that can also be set in the environment and in a file.
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    Args:
+        only_in: the command in which alone the name means this.  Then neither the
+            variable nor the setting is shared with other commands: it is
+            `SSE_RECORDER_EXPORT_FORMAT`, and `format` below `[export]`.
+    """
+
+    def __init__(self, *args: Any, only_in: str | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        longest = max(self.opts, key=len)
-        self.envvar = config.variable(longest)
+        name = max(self.opts, key=len).removeprefix("--")
+        self.envvar = config.variable(f"{only_in}-{name}" if only_in else name)
+        assert self.name is not None
+        self.setting = config.Setting(name, self.name, is_shared=only_in is None)
 
 
 def option(*names: str, **attributes: Any) -> Callable[[F], F]:
@@ -41,13 +55,18 @@ def option(*names: str, **attributes: Any) -> Callable[[F], F]:
     return click.option(*names, cls=Option, **attributes)
 
 
-store_option = option(
-    "--store",
-    metavar="PATH",
-    default="recordings",
-    show_default=True,
-    help="The folder of recordings, or a cassette.",
-)
+def store_option_with(help_: str) -> Callable[[F], F]:
+    """Declare `--store`, in a command that does something of its own with it."""
+    return option(
+        "--store",
+        metavar="PATH",
+        default="recordings",
+        show_default=True,
+        help=help_,
+    )
+
+
+store_option = store_option_with("The folder of recordings, or a cassette.")
 
 format_option = option(
     "--format",
@@ -59,8 +78,20 @@ format_option = option(
 )
 
 
+def say(message: str) -> None:
+    """Print one message for people."""
+    # A path may hold what rich takes for markup; a line in a log is not to be wrapped.
+    messages.print(message, markup=False, soft_wrap=not messages.is_terminal)
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a number of things in words: `1 exchange`, `2 exchanges`."""
+    return f"{count:,} {noun}" + "s" * (count != 1)
+
+
 def print_rows(table: pa.Table, format_: str) -> None:
     """Print rows to stdout in one of the formats of `format_option`."""
+    table = table.rename_columns(_distinct(table.column_names))
     rows = plain_rows(table)
     match format_:
         case "json":
@@ -79,7 +110,7 @@ def print_rows(table: pa.Table, format_: str) -> None:
 def plain_rows(table: pa.Table) -> list[dict[str, Any]]:
     """Return rows as JSON can hold them: times in ISO 8601, bytes in base64."""
     columns = {
-        name: [_plain(value) for value in _values(column)]
+        name: [_plain(value) for value in _values(name, column)]
         for name, column in zip(table.column_names, table.columns, strict=True)
     }
     names = list(columns)
@@ -91,51 +122,80 @@ def plain_rows(table: pa.Table) -> list[dict[str, Any]]:
 
 def print_table(names: Sequence[str], rows: Iterable[Iterable[Any]]) -> None:
     """Print rows for people; as plain text where stdout is no terminal."""
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in names:
-        table.add_column(name, overflow="fold")
-    count = 0
-    for row in rows:
-        table.add_row(*(_escape(_cell(value)) for value in row))
-        count += 1
     console = Console(highlight=False)
     if not console.is_terminal:
         # Nobody reads a wrapped column in a file: let lines be as long as they are.
-        console.width = 1 << 16
+        console.width = _UNLIMITED
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in names:
+        table.add_column(Text(_harmless(name)), overflow="fold")
+    count = 0
+    for row in rows:
+        table.add_row(*(Text(_harmless(_cell(value))) for value in row))
+        count += 1
     console.print(table if count else "(no rows)")
 
 
-def _values(column: pa.ChunkedArray) -> list[Any]:
+def _distinct(names: Sequence[str]) -> list[str]:
+    """Return names of which no two are equal: SQL may call two columns the same."""
+    found: list[str] = []
+    for name in names:
+        candidate, count = name, 0
+        while candidate in found:
+            count += 1
+            candidate = f"{name}_{count}"
+        found.append(candidate)
+    return found
+
+
+def _values(name: str, column: pa.ChunkedArray) -> list[Any]:
     if pa.types.is_timestamp(column.type) and column.type.unit == "ns":
         # Python's datetime has no nanoseconds, text has.
         text = column.cast(pa.string()).to_pylist()
         return [value and value.replace(" ", "T") for value in text]
-    return list(column.to_pylist())
+    try:
+        return list(column.to_pylist(maps_as_pydicts="lossy"))
+    except (OverflowError, ValueError) as error:  # `infinity`, or the year 290,000
+        raise UsageError(
+            f"column {name!r} holds a time that cannot be printed ({error}); select it"
+            f" as text: {name}::VARCHAR"
+        ) from error
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, bytes):
-        return b64encode(value).decode()
-    if isinstance(value, datetime | date):
-        return value.isoformat().replace("+00:00", "Z")
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if value is None or isinstance(value, str | bool | int | float):
-        return value
-    return str(value)
+    match value:
+        case None | str() | bool() | int():
+            return value
+        case float():
+            # JSON has no word for the others.
+            return value if math.isfinite(value) else None
+        case Decimal():
+            # What sums of integers are to DuckDB has no digits behind the point.
+            is_whole = value.as_tuple().exponent == 0
+            return int(value) if is_whole else float(value)
+        case bytes():
+            return b64encode(value).decode()
+        case date() | time():
+            return value.isoformat().replace("+00:00", "Z")
+        case pa.MonthDayNano():
+            seconds = Decimal(value.nanoseconds) / 10**9
+            return f"P{value.months}M{value.days}DT{seconds.normalize():f}S"
+        case dict():
+            return {str(key): _plain(item) for key, item in value.items()}
+        case list():
+            return [_plain(item) for item in value]
+        case _:
+            return str(value)
 
 
 def _cell(value: Any) -> str:
     if value is None:
         return ""
-    if isinstance(value, dict | list):
+    if isinstance(value, bool | dict | list):
         return json.dumps(value, ensure_ascii=False)
     return str(value)
 
 
-def _escape(text: str) -> str:
-    # Recorded text may hold what rich takes for markup, or control a terminal.
-    safe = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
-    return safe.replace("[", "\\[")
+def _harmless(text: str) -> str:
+    """Return text with what could control a terminal written out."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -12,11 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import click
-import httpx
 
 from sse_recorder import analytics
 from sse_recorder.background import running
-from sse_recorder.cli.base import messages, option
+from sse_recorder.cli.base import messages, say, store_option_with
 from sse_recorder.cli.look import print_report
 from sse_recorder.demo import AgentServer
 from sse_recorder.proxy import Recorder
@@ -29,18 +28,17 @@ _QUERY = "SELECT kind, count(*) FROM frames GROUP BY kind"
 
 
 @click.command()
-@option(
-    "--store",
-    metavar="PATH",
-    default="recordings",
-    show_default=True,
-    help="Where to record.",
-)
-def demo(store: str) -> None:
+@store_option_with("The folder to record into; it is made if it is not there.")
+def demo(store: str) -> int:
     """Record, query and replay a made-up agent, offline.
 
     Four chats run at the same time through the recording proxy; the reports say where
-    their time went; the same chats are then replayed at the pace at which they came.
+    their time went; the same chats are then replayed at the pace at which they came,
+    and compared.  It takes a few seconds, and adds four exchanges to the store.
+
+    \b
+    sse-recorder demo
+    sse-recorder demo --store /tmp/demo
     """
     with running(AgentServer()) as agent:
         recorder = Recorder(agent.url, store=store)
@@ -57,21 +55,27 @@ def demo(store: str) -> None:
     server = ReplayServer(store)
     with _progress("Replaying them at their pace"), running(server):
         replayed = _chat(server.url, sessions)
-    same = "identical" if replayed == live else "DIFFERENT"
+    is_same = replayed == live
     click.secho("\nreplay", bold=True)
-    click.echo(f"bytes {same}; lateness {server.lateness}")
+    click.echo(
+        f"bytes {'identical' if is_same else 'DIFFERENT'}; lateness {server.lateness}"
+    )
     _say_what_next(shown, store)
+    return int(not is_same)
 
 
 def _chat(url: str, sessions: list[str]) -> list[bytes]:
     """Run chats at the same time, and return what each answered."""
+    import httpx  # noqa: PLC0415 - costs every other command 150 ms
 
     def one(session: str) -> bytes:
+        # A proxy that the environment names has no way back to this machine.
         answer = httpx.post(
             f"{url}/v2/sessions/{session}/chat/stream",
             data={"user_message": "What can I do before my flight?"},
             headers={"Meibel-API-Key": "demo"},
             timeout=_TIMEOUT_S,
+            trust_env=False,
         )
         return answer.raise_for_status().content
 
@@ -86,7 +90,7 @@ def _progress(what: str) -> Iterator[None]:
         with messages.status(f"{what} …"):
             yield
     else:
-        messages.print(f"{what} …")
+        say(f"{what} …")
         yield
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import click
 
-from sse_recorder.cli.base import messages, option, store_option
-from sse_recorder.errors import UsageError
+from sse_recorder.cli.base import counted, option, say, store_option, store_option_with
+from sse_recorder.errors import StoreError, UsageError
 from sse_recorder.store import cassette
 from sse_recorder.store.recovery import Decision
 from sse_recorder.store.recovery import recover as recover_store
@@ -21,15 +24,17 @@ from sse_recorder.store.store import Store
 @option(
     "--format",
     "format_",
+    only_in="export",
     type=click.Choice(["cassette", "raw"]),
     default="cassette",
     show_default=True,
-    help="Text that can be replayed and reviewed, or the bodies as on the wire.",
+    help="Text that can be replayed and reviewed, or the bodies, byte for byte.",
 )
 @option(
     "--output",
     "-o",
     type=click.Path(dir_okay=False, path_type=Path),
+    only_in="export",
     help="Write there instead of to stdout.",
 )
 def export(ids: tuple[str, ...], store: str, format_: str, output: Path | None) -> None:
@@ -40,7 +45,7 @@ def export(ids: tuple[str, ...], store: str, format_: str, output: Path | None) 
 
     \b
     sse-recorder export 4f2a91c0 -o tests/chat.sse.jsonl
-    sse-recorder export 4f2a91c0 --format raw
+    sse-recorder export 4f2a91c0 --format raw | less
     """
     with Store.open(store) as opened:
         chosen = (
@@ -54,7 +59,10 @@ def export(ids: tuple[str, ...], store: str, format_: str, output: Path | None) 
                     f"exchange {exchange.exchange_id} is still open; export it when it"
                     " has ended"
                 )
-        with click.open_file(str(output or "-"), "wb") as file:
+        if not chosen:
+            say("No exchange is over yet, so there is nothing to export.")
+            return
+        with _writing_to(output) as file:
             for exchange in chosen:
                 if format_ == "raw":
                     file.write(opened.body(exchange.exchange_id))
@@ -62,31 +70,45 @@ def export(ids: tuple[str, ...], store: str, format_: str, output: Path | None) 
                     chunks = opened.chunks(exchange.exchange_id)
                     file.write(cassette.dumps(exchange, chunks).encode())
     if output is not None:
-        messages.print(f"Wrote {len(chosen)} exchanges to {output}.")
+        say(f"Wrote {counted(len(chosen), 'exchange')} to {output}.")
+
+
+@contextmanager
+def _writing_to(output: Path | None) -> Iterator[IO[bytes]]:
+    """Open a file, or stdout."""
+    if output is None:
+        yield sys.stdout.buffer
+        return
+    try:
+        with output.open("wb") as file:
+            yield file
+    except OSError as error:
+        raise StoreError(
+            f"{output}: {error.strerror}; name a file that can be written with --output"
+        ) from error
 
 
 @click.command()
-@store_option
-def recover(store: str) -> None:
-    """Seal what a crash left in a store.
+@store_option_with("The folder of recordings.")
+def recover(store: str) -> int:
+    """Make what a crash left in a store part of it.
 
-    A recorder does this when it starts; this command does it without one.  It can be
-    run at any time, beside living recorders.
+    The next recorder does this too when it starts; this command does it without one.
+    It can be run at any time, beside living recorders, and leaves theirs alone.
 
     \b
     sse-recorder recover --store recordings
     """
     if not Path(store).is_dir():
-        raise UsageError(f"{store}: no such folder; name a store with --store")
+        raise StoreError(f"{store}: no such folder; name a store with --store")
     found = recover_store(Path(store))
     for item in found:
         cut = f", {item.cut} of them cut" if item.cut else ""
-        count = f" ({item.exchanges} exchanges{cut})" if item.exchanges else ""
+        count = f" ({counted(item.exchanges, 'exchange')}{cut})" * bool(item.exchanges)
         click.echo(f"{item.segment} {item.decision.value}{count}")
     if not found:
-        messages.print("Nothing to recover.")
-    if any(item.decision is Decision.REPORT for item in found):
-        sys.exit(1)
+        say("Nothing to recover.")
+    return int(any(item.decision is Decision.REPORT for item in found))
 
 
 COMMANDS = (export, recover)

@@ -9,43 +9,39 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable
+from typing import Final
 
 import click
 
 from sse_recorder import config
 from sse_recorder.background import Service, run
-from sse_recorder.cli.base import messages, option, store_option
+from sse_recorder.cli.base import counted, option, say, store_option_with
 from sse_recorder.http1.client import default_ssl_context
 from sse_recorder.otel import Telemetry
 from sse_recorder.proxy import Recorder
 from sse_recorder.replay import MAX_SPEED, ReplayServer
 
-listen_option = option(
-    "--listen",
-    metavar="HOST:PORT",
-    default="127.0.0.1:0",
-    show_default=True,
-    help="Where to listen; port 0 picks a free one.",
-)
-grace_option = option(
-    "--grace",
-    "grace_s",
-    metavar="SECONDS",
-    type=click.FloatRange(min=0),
-    default=5.0,
-    show_default=True,
-    help="How long open exchanges may take to end when told to stop.",
-)
+_PORT_MAX: Final = 65535
 
 
-def _address(text: str) -> tuple[str, int]:
-    host, colon, port = text.rpartition(":")
-    if not colon or not port.isdecimal() or int(port) > 65535:  # noqa: PLR2004
-        raise click.BadParameter(
-            f"{text!r} is not HOST:PORT, such as 127.0.0.1:8787", param_hint="--listen"
-        )
-    return host.strip("[]") or "127.0.0.1", int(port)
+class _Address(click.ParamType[tuple[str, int]]):
+    """A host and a port."""
+
+    name = "address"
+
+    def convert(
+        self,
+        value: object,
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> tuple[str, int]:
+        if isinstance(value, tuple):
+            return value
+        host, colon, port = str(value).rpartition(":")
+        if colon and port.isdecimal() and int(port) <= _PORT_MAX:
+            return host.strip("[]") or "127.0.0.1", int(port)
+        message = f"{value!r} is not HOST:PORT, such as 127.0.0.1:8787"
+        raise click.BadParameter(message, ctx, param)
 
 
 class _Speed(click.ParamType[float]):
@@ -71,10 +67,34 @@ class _Speed(click.ParamType[float]):
         raise click.BadParameter(message, ctx, param)
 
 
+listen_option = option(
+    "--listen",
+    type=_Address(),
+    metavar="HOST:PORT",
+    default="127.0.0.1:0",
+    show_default=True,
+    help="Where to listen; port 0 picks a free one.",
+)
+grace_option = option(
+    "--grace",
+    "grace_s",
+    metavar="SECONDS",
+    type=click.FloatRange(min=0),
+    default=5.0,
+    show_default=True,
+    help="How long open exchanges may take to end when told to stop.",
+)
+
+
 @click.command()
-@option("--upstream", metavar="URL", required=True, help="The API to record.")
+@option(
+    "--upstream",
+    metavar="URL",
+    required=True,
+    help="The API to record.  A path in it goes in front of that of every request.",
+)
 @listen_option
-@store_option
+@store_option_with("The folder to record into; it is made if it is not there.")
 @grace_option
 @option(
     "--ca-file",
@@ -82,18 +102,23 @@ class _Speed(click.ParamType[float]):
     help="Certificate authorities to trust in place of the system's, as PEM.",
 )
 def record(
-    upstream: str, listen: str, store: str, grace_s: float, ca_file: str | None
+    upstream: str,
+    listen: tuple[str, int],
+    store: str,
+    grace_s: float,
+    ca_file: str | None,
 ) -> None:
     """Record what goes through a proxy.
 
-    Point your client's base URL at the address that is printed.  Streams pass through
-    unchanged while they are recorded.  Spans are sent if OTEL_EXPORTER_OTLP_ENDPOINT
-    is set.
+    Give your client the address that is printed in place of the API's.  Streams pass
+    through unchanged while they are recorded.  Ctrl-C ends it.  Spans are sent too if
+    OTEL_EXPORTER_OTLP_ENDPOINT is set.
 
     \b
+    sse-recorder record --upstream https://api.meibel.ai
     sse-recorder record --upstream https://api.meibel.ai --listen 127.0.0.1:8787
     """
-    host, port = _address(listen)
+    host, port = listen
     recorder = Recorder(
         upstream,
         store=store,
@@ -102,25 +127,18 @@ def record(
         telemetry=Telemetry.from_environment(config.environment()),
         tls=default_ssl_context(ca_file) if ca_file else None,
     )
-    if recorder.writer.recovered:
-        messages.print(
-            f"Recovered {len(recorder.writer.recovered)} segments that an earlier"
-            " recorder left."
-        )
-    run(
-        _serve(
-            recorder,
-            lambda: f"Recording {upstream} into {store}/ (Ctrl-C ends it).",
-            grace_s,
-        )
-    )
-    messages.print(f"Recorded {recorder.count} exchanges into {store}/.")
+    if recovered := len(recorder.writer.recovered):
+        say(f"Recovered {counted(recovered, 'segment')} that an earlier recorder left.")
+    announcement = f"Recording {upstream} into {store} (Ctrl-C ends it)."
+    run(_serve(recorder, announcement, grace_s))
+    say(f"Recorded {counted(recorder.count, 'exchange')} into {store}.")
     if recorder.spans_lost:
-        messages.print(f"{recorder.spans_lost} spans were not delivered.")
+        say(f"{counted(recorder.spans_lost, 'span')} could not be delivered.")
 
 
 @click.command()
 @click.argument("sources", nargs=-1, metavar="[SOURCE]...")
+@store_option_with("What is replayed where no SOURCE is given.")
 @listen_option
 @option(
     "--speed",
@@ -128,45 +146,51 @@ def record(
     default="1",
     show_default=True,
     metavar="N|max",
-    help="How many times as fast as recorded.",
+    help="How many times as fast as recorded; max is without any waiting.",
 )
 @grace_option
-def replay(sources: tuple[str, ...], listen: str, speed: float, grace_s: float) -> None:
+def replay(
+    sources: tuple[str, ...],
+    store: str,
+    listen: tuple[str, int],
+    speed: float,
+    grace_s: float,
+) -> None:
     """Serve recordings at the pace at which they came.
 
-    SOURCE is a store or a cassette, `recordings` by default.  A request is answered by
-    the recording with the same method, path, query and content; equal requests are
+    SOURCE is a folder of recordings or a cassette.  A request is answered by the
+    recording with the same method, path, query and content; equal requests are
     answered in recorded order, and the last one again when they run out.  What matches
-    none gets 404 with JSON that says what differs.  On exit it prints how late the
-    steps left.
+    none gets 404 with JSON that says what differs.  Ctrl-C ends it, and then it prints
+    how much later than due the bytes left.
 
     \b
+    sse-recorder replay
     sse-recorder replay recordings --listen 127.0.0.1:8788
     sse-recorder replay tests/chat.sse.jsonl --speed max
     """
-    host, port = _address(listen)
-    server = ReplayServer(
-        *(sources or ("recordings",)), speed=speed, host=host, port=port
-    )
-    skipped = f" ({server.skipped} incomplete ones are left out)" * bool(server.skipped)
-    run(
-        _serve(
-            server, lambda: f"Replaying {server.loaded} exchanges{skipped}.", grace_s
-        )
-    )
-    messages.print(f"Served {server.served} requests, missed {server.missed}.")
-    messages.print(f"Lateness: {server.lateness}")
+    host, port = listen
+    server = ReplayServer(*(sources or (store,)), speed=speed, host=host, port=port)
+    skipped = f"; {server.skipped} incomplete left out" if server.skipped else ""
+    announcement = f"Replaying {counted(server.loaded, 'exchange')}{skipped}"
+    run(_serve(server, f"{announcement} (Ctrl-C ends it).", grace_s))
+    say(f"Served {counted(server.served, 'request')}, missed {server.missed}.")
+    say(f"Lateness: {server.lateness}")
 
 
-async def _serve(service: Service, announce: Callable[[], str], grace_s: float) -> None:
+async def _serve(service: Service, announcement: str, grace_s: float) -> None:
     """Run a service until a signal comes."""
     loop = asyncio.get_running_loop()
     signals: asyncio.Queue[int] = asyncio.Queue()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, signals.put_nowait, number)
-    await service.start()
+    try:
+        await service.start()
+    except BaseException:
+        await service.stop(0)
+        raise
     click.echo(service.url)
-    messages.print(announce())
+    say(announcement)
     await signals.get()
     stopping = loop.create_task(service.stop(grace_s))
     again = loop.create_task(signals.get())
