@@ -207,7 +207,7 @@ class Writer:
         self._transcripts: dict[str, Transcript] = {}
         self._masks: dict[tuple[str, Op], BodyMask] = {}
         self._lost: dict[str, str] = {}
-        self._last_open_ns = 0
+        self._last_heard_ns = 0
         self._latest_ns = 0
         self._complaints = _Complaints(clock)
         try:
@@ -273,8 +273,7 @@ class Writer:
         for record in masked:
             self._transcribe(record, rows)
         self._segment.keep(rows)
-        if self._transcripts:
-            self._last_open_ns = self._clock.monotonic_ns()
+        self._last_heard_ns = self._clock.monotonic_ns()
 
     def _transcribe(self, record: Record, rows: Rows) -> None:
         eid = record.exchange_id
@@ -350,7 +349,7 @@ class Writer:
         if segment.is_empty:
             return False
         now_ns = self._clock.monotonic_ns()
-        idle_ns = now_ns - self._last_open_ns
+        idle_ns = now_ns - self._last_heard_ns
         return (
             segment.size > limits.segment_bytes
             or now_ns - segment.began_ns > limits.segment_age_s * _NS_PER_S

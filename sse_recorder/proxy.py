@@ -71,13 +71,13 @@ class Upstream:
         Raises:
             UsageError: it is not an http or https URL, or has a query or credentials.
         """
+        origin = Origin.from_url(url)
         parts = urlsplit(url)
         if parts.query or parts.fragment or "@" in parts.netloc:
             raise UsageError(
                 f"{url!r} cannot be an upstream: give scheme, host, port and path only,"
                 " such as https://api.example.com/v2"
             )
-        origin = Origin.from_url(url)
         if tls is not None:
             origin = replace(origin, ssl_context=tls)
         return cls(origin, parts.path.rstrip("/"))

@@ -326,3 +326,12 @@ def test_recorders_share_a_store(tmp_path: Path) -> None:
     with Store.open(tmp_path) as store:
         found = {e.exchange_id: e.outcome for e in store.exchanges()}
     assert found == {"one": "complete", "two": "complete"}
+
+
+def test_short_exchanges_share_a_segment(tmp_path: Path) -> None:
+    """One that begins and ends within a batch is no sign of idleness."""
+    with writing(tmp_path, limits=Limits(idle_s=5)) as writer:
+        for number in range(5):
+            hold(writer.tap(f"e{number}", 0), 0)
+            until(tmp_path, f"exchange_id = 'e{number}' AND outcome IS NOT NULL")
+    assert len(list(tmp_path.glob("exchanges/*/*.parquet"))) == 1

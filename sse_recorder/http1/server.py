@@ -286,15 +286,16 @@ class ResponseStream:
     def abort(self, *, reset: bool) -> None:
         """Break the response off: by a TCP reset, or by ending it without its end.
 
-        Without `reset`, what was written is sent first.  A body that its connection
-        ends can be broken by a reset alone.
+        Without `reset`, what was written is sent first.
         """
         if self.finished:
             return
         self.keep_alive = False
         self.finished = True
         self._write = None
-        if reset:
+        if reset or self._framing == "close":
+            # Where the end of the connection is the end of the body, a plain end would
+            # make half an answer look like a whole one.
             reset_connection(self._transport)
         self._connection.response_finished(self)
 

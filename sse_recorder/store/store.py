@@ -16,6 +16,7 @@ read again, because what was open in its journal goes on in one that was not lis
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -43,6 +44,10 @@ _CONFIG: dict[str, str | bool | int | float | list[str]] = {
 # Timestamps with nanoseconds lack most of SQL's functions for time.  The files keep
 # all nine digits; the view gives the six that every function understands.
 _VIEW_COLUMNS = {"exchanges": "* REPLACE (started_at::TIMESTAMPTZ AS started_at)"}
+_SQL_HELP = (
+    "mend the SQL: the tables are exchanges, chunks, frames and tool_calls, and"
+    " `DESCRIBE frames` shows the columns of one"
+)
 _FRAME_BYTES = "raw, layout, event, data, id, retry"
 
 
@@ -105,16 +110,26 @@ class Store:
             UsageError: the query is wrong.
             StoreError: a file of the store is damaged.
         """
-        try:
-            relation: duckdb.DuckDBPyRelation | None = self._connection.sql(
-                query, params=list(params) or None
-            )  # None for a query that is empty
-            return pa.table({}) if relation is None else relation.to_arrow_table()
-        except duckdb.Error as error:
-            # Some errors that only a damaged file makes are of no class of their own.
-            if type(error) is duckdb.Error or self._names_a_file(error):
-                raise self._damaged(error) from error
-            raise UsageError(f"{error}") from error
+        # In a thread, because DuckDB does not look at signals, and Ctrl-C is to end a
+        # long query.
+        with ThreadPoolExecutor(1) as thread:
+            running = thread.submit(self._run, query, list(params))
+            try:
+                return running.result()
+            except KeyboardInterrupt:
+                self._connection.interrupt()
+                raise
+            except duckdb.Error as error:
+                # Some errors that only a damaged file makes have no class of their own.
+                if type(error) is duckdb.Error or self._names_a_file(error):
+                    raise self._damaged(error) from error
+                raise UsageError(f"{error}; {_SQL_HELP}") from error
+
+    def _run(self, query: str, params: list[object]) -> pa.Table:
+        relation: duckdb.DuckDBPyRelation | None = self._connection.sql(
+            query, params=params or None
+        )  # None for a query that is empty
+        return pa.table({}) if relation is None else relation.to_arrow_table()
 
     def exchanges(self, where: str = "true") -> Iterator[Exchange]:
         """Give the exchanges in the order in which they began.
@@ -209,10 +224,14 @@ class Store:
     def _look_at_folder(self) -> None:
         layout = Layout(self.path)
         if not layout.exists():
-            raise StoreError(
-                f"{self.path}: nothing was recorded here; record with"
-                " `sse-recorder record --upstream URL`, or name a store with --store"
+            cassettes = sorted(self.path.glob(f"*{cassette.SUFFIX}"))
+            instead = (
+                f"name one of its {len(cassettes)} cassettes, such as {cassettes[0]}"
+                if cassettes
+                else "record with `sse-recorder record --upstream URL`, or name another"
+                " store"
             )
+            raise StoreError(f"{self.path}: nothing was recorded here; {instead}")
         sealed = layout.sealed_names()
         while True:
             known = set(sealed)

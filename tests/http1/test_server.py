@@ -993,3 +993,22 @@ def test_processes_may_share_a_port(run: Run) -> None:
             await server.close(grace_s=0)
 
     run(main())
+
+
+def test_a_body_that_its_connection_ends_is_broken_by_a_reset(run: Run) -> None:
+    """A plain end of the connection would say that the half of it was all."""
+
+    def answer_half(received: Received) -> None:
+        received.stream.send_head(ResponseHead(200, "OK"))
+        received.stream.send_data(b"half")
+
+    async def main() -> None:
+        app = App(answer_half)
+        async with serving(app) as server, peer_of(server) as peer:
+            peer.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            await peer.expect(b"HTTP/1.1 200 OK\r\n\r\nhalf")
+            app.received[0].stream.abort(reset=False)
+            with pytest.raises(ConnectionResetError):
+                await peer.read_all()
+
+    run(main())
