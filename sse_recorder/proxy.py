@@ -19,9 +19,8 @@ Headers keep their order, case and duplicates.  Those that belong to one connect
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl
-from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from pathlib import Path
@@ -41,20 +40,25 @@ from sse_recorder.exchange import (
     header,
     uuid7,
 )
+from sse_recorder.http1 import framing
 from sse_recorder.http1.answers import send_json_error
-from sse_recorder.http1.client import Connection, Failure, Origin, connect
+from sse_recorder.http1.client import (
+    Connection,
+    Failure,
+    Origin,
+    connect,
+    default_ssl_context,
+)
 from sse_recorder.http1.server import ResponseStream, Server
 from sse_recorder.otel import Telemetry
 from sse_recorder.redact import Redactor
 from sse_recorder.trace import exchange_context, parse_traceparent
 
+log = logging.getLogger("sse_recorder.proxy")
+
 CONNECT_TIMEOUT_S: Final = 10
 REQUEST_BUFFER_BYTES: Final = 64 << 10
 """How much of a request body may wait for the upstream connection to be there."""
-
-_HOP_BY_HOP: Final = frozenset(
-    {"keep-alive", "proxy-connection", "te", "upgrade", "proxy-authorization"}
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +77,15 @@ class Upstream:
         """
         origin = Origin.from_url(url)
         parts = urlsplit(url)
-        if parts.query or parts.fragment or "@" in parts.netloc:
+        is_plain = parts.path.isascii() and parts.path.isprintable()
+        if parts.query or parts.fragment or " " in parts.path or not is_plain:
             raise UsageError(
                 f"{url!r} cannot be an upstream: give scheme, host, port and path only,"
-                " such as https://api.example.com/v2"
+                " percent-encoded, such as https://api.example.com/v2"
             )
-        if tls is not None:
-            origin = replace(origin, ssl_context=tls)
+        if origin.scheme == "https":
+            # Made once: it reads the authorities' certificates, which takes 20 ms.
+            origin = replace(origin, ssl_context=tls or default_ssl_context())
         return cls(origin, parts.path.rstrip("/"))
 
     @property
@@ -129,6 +135,7 @@ class Recorder:
         """How many there have been."""
         self.spans_lost = 0
         """Spans that had not been delivered when it stopped."""
+        self._latest_start = 0
         self._address = (host, port)
         self._server = Server(lambda: _ClientConnection(self), clock=clock)
 
@@ -149,6 +156,14 @@ class Recorder:
         """Where clients send what they would send to the upstream."""
         return self._server.url
 
+    def started_at(self, at_ns: int) -> int:
+        """Return the wall time of a moment; later for each exchange than for the last.
+
+        Requests that come in one read have one t0, and are to keep their order.
+        """
+        self._latest_start = max(self.clock.wall_at(at_ns), self._latest_start + 1)
+        return self._latest_start
+
     async def stop(self, grace_s: float = 5.0) -> None:
         """Stop listening, let open exchanges end, cut those that do not, and seal.
 
@@ -157,11 +172,7 @@ class Recorder:
         Args:
             grace_s: how long open exchanges may take to end.
         """
-        self._server.stop_listening()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(grace_s):
-                for relay in list(self.relays):
-                    await relay.ended.wait()
+        await self._server.drain(grace_s)
         for relay in list(self.relays):
             relay.interrupt()
         await self._server.close(grace_s=0)
@@ -202,7 +213,6 @@ class Relay:
         stream: ResponseStream,
         at_ns: int,
     ) -> None:
-        self.ended = asyncio.Event()
         self._recorder = recorder
         self._client = client
         self._stream = stream
@@ -212,16 +222,17 @@ class Relay:
         self._waiting_bytes = 0
         self._request_trailers: Headers | None = None
         self._is_paused = False
+        self._has_ended = False
+        self._connecting: asyncio.Task[None] | None = None
         recorder.relays.add(self)
         recorder.count += 1
-        started_at = self._clock.wall_at(at_ns)
+        started_at = recorder.started_at(at_ns)
         exchange_id = uuid7(started_at)
         self._tap = recorder.writer.tap(exchange_id, at_ns)
         self._head = self._open(exchange_id, started_at, head)
         if client.upstream is not None and client.upstream.reusable:
             self._send(client.upstream)
         else:
-            # Kept, because the loop itself holds a task by a weak reference only.
             self._connecting = asyncio.get_running_loop().create_task(self._connect())
 
     def _open(
@@ -231,8 +242,9 @@ class Relay:
         recorder, upstream = self._recorder, self._recorder.upstream
         headers = _to_upstream(head.headers, upstream.authority)
         parent = parse_traceparent(head.headers)
-        context = exchange_context(exchange_id, parent)
-        if recorder.telemetry is not None:
+        if recorder.telemetry is None:
+            context = exchange_context(exchange_id, parent)
+        else:
             context = recorder.telemetry.context(exchange_id, head.headers)
             headers = _with_header(headers, "traceparent", context.traceparent())
         request = RequestHead(head.method, upstream.target(head.target), headers)
@@ -253,25 +265,28 @@ class Relay:
         origin, clock = self._recorder.upstream.origin, self._clock
         try:
             upstream = await connect(origin, timeout_s=CONNECT_TIMEOUT_S, clock=clock)
+            self._client.upstream = upstream
+            self._send(upstream)
         except UpstreamError as error:
             self._fail(str(error), clock.monotonic_ns())
-            return
-        if self.ended.is_set():
-            upstream.close()  # the client has left meanwhile
-            return
-        self._client.upstream = upstream
-        self._send(upstream)
+        except Exception as error:
+            # A task tells nobody, and the client would wait for ever.
+            log.exception("a request could not be sent; please report this")
+            self._fail(f"the recorder failed: {error}", clock.monotonic_ns())
+            self._drop_upstream()
 
     def _send(self, upstream: Connection) -> None:
         """Send what of the request is there."""
         self._upstream = upstream
+        self._connecting = None
+        # From here on it is the upstream's buffer that says when to pause.
+        self._stream.resume_request()
         upstream.send_request(self._head, self)
         if self._is_paused:
             upstream.pause_response()
         for data in self._waiting:
             upstream.send_data(data)
         self._waiting.clear()
-        self._stream.resume_request()
         if self._request_trailers is not None:
             self._end_request(upstream, self._request_trailers)
 
@@ -324,7 +339,7 @@ class Relay:
 
     def response_head(self, head: ResponseHead, at_ns: int) -> None:
         """Pass the response head on."""
-        self._stream.send_head(replace(head, headers=_to_client(head.headers)))
+        self._stream.send_head(replace(head, headers=framing.end_to_end(head.headers)))
         self._tap.head(at_ns, head)
 
     def response_data(self, data: bytes, at_ns: int) -> None:
@@ -334,9 +349,12 @@ class Relay:
 
     def response_end(self, at_ns: int, trailers: Headers) -> None:
         """Pass the end on."""
+        # Looked at first: a request that was waiting begins within `end`.
+        upstream = self._upstream
+        is_early = upstream is not None and upstream.request_open
         self._stream.end(trailers)
-        if self._upstream is not None and self._upstream.request_open:
-            self._upstream.abort()  # an early answer: the rest will never be sent
+        if upstream is not None and is_early:
+            upstream.abort()  # the rest of the request will never be sent
         self._end(at_ns, Ending(outcome=Outcome.COMPLETE, trailers=trailers))
 
     def response_failed(self, failure: Failure, at_ns: int) -> None:
@@ -345,13 +363,10 @@ class Relay:
             self._fail(failure.message, at_ns)
             return
         self._stream.abort(reset=failure.kind == "reset")
-        self._end(
-            at_ns,
-            Ending(
-                outcome=Outcome.UPSTREAM_ABORT,
-                error=f"{failure.kind}: {failure.message}",
-            ),
-        )
+        is_timeout = failure.kind == "timeout"
+        outcome = Outcome.TIMEOUT if is_timeout else Outcome.UPSTREAM_ABORT
+        error = f"{failure.kind}: {failure.message}"
+        self._end(at_ns, Ending(outcome=outcome, error=error))
 
     def pause_request(self) -> None:
         """Read the client no faster than the upstream reads."""
@@ -380,38 +395,23 @@ class Relay:
             self._upstream.abort()
 
     def _end(self, at_ns: int, ending: Ending) -> None:
-        if not self.ended.is_set():
-            self.ended.set()
-            self._recorder.relays.discard(self)
-            self._tap.ended(at_ns, ending)
-
-
-def _is_end_to_end(headers: Headers) -> Callable[[tuple[str, str]], bool]:
-    """Return what tells the headers that are passed on from those of the connection."""
-    connection = (header(headers, "connection") or "").lower()
-    named = {name.strip() for name in connection.split(",")} - {"close", "keep-alive"}
-    dropped = _HOP_BY_HOP | named
-
-    def passes(pair: tuple[str, str]) -> bool:
-        name = pair[0].lower()
-        if name == "connection":
-            # Each client connection has its own upstream connection, so what one side
-            # says of how long it lasts holds for the other.
-            return pair[1].strip().lower() in {"close", "keep-alive"}
-        return name not in dropped
-
-    return passes
+        if self._has_ended:
+            return
+        self._has_ended = True
+        if self._connecting is not None:
+            self._connecting.cancel()
+        self._recorder.relays.discard(self)
+        self._tap.ended(at_ns, ending)
 
 
 def _to_upstream(headers: Headers, authority: str) -> Headers:
-    passed = filter(_is_end_to_end(headers), headers)
-    return tuple(
-        (name, authority if name.lower() == "host" else value) for name, value in passed
+    passed = tuple(
+        (name, authority if name.lower() == "host" else value)
+        for name, value in framing.end_to_end(headers)
     )
-
-
-def _to_client(headers: Headers) -> Headers:
-    return tuple(filter(_is_end_to_end(headers), headers))
+    # HTTP/1.0 clients may leave it out; what goes upstream is HTTP/1.1.
+    has_host = header(passed, "host") is not None
+    return passed if has_host else (("Host", authority), *passed)
 
 
 def _with_header(headers: Headers, name: str, value: str) -> Headers:

@@ -34,6 +34,15 @@ WRITE_BUFFER_BYTES: Final = 64 * 1024
 """How much may wait for a peer's socket before the other side is asked to pause; the
 default of asyncio."""
 
+HOP_BY_HOP: Final = frozenset(
+    {"keep-alive", "proxy-connection", "te", "upgrade", "proxy-authorization"}
+)
+"""Headers of one connection, beside `Connection` and what it names.  Not among them is
+Transfer-Encoding: a body is framed again as it was."""
+
+# Without these a message means something else, whatever `Connection` says.
+_ESSENTIAL: Final = frozenset({"content-length", "transfer-encoding", "host"})
+
 LAST_CHUNK: Final = b"0\r\n\r\n"
 
 
@@ -47,6 +56,27 @@ def tokens(headers: Headers, name: str) -> list[str]:
         for part in value.split(",")
         if (token := part.strip().lower())
     ]
+
+
+def end_to_end(headers: Headers) -> Headers:
+    """Return the headers that an intermediary passes on (RFC 9110 section 7.6.1).
+
+    Left out are those of the connection, and those that `Connection` names.  What
+    `Connection` says of how long the connection lasts stays: with one upstream
+    connection for each client connection it holds for both.
+    """
+    named = set(tokens(headers, "connection")) - _ESSENTIAL
+    lasting = next((word for word in ("close", "keep-alive") if word in named), None)
+    passed: list[tuple[str, str]] = []
+    for name, value in headers:
+        lower = name.lower()
+        if lower == "connection":
+            if lasting is not None:
+                passed.append((name, lasting))
+                lasting = None
+        elif lower not in HOP_BY_HOP and lower not in named:
+            passed.append((name, value))
+    return tuple(passed)
 
 
 def keeps_alive(http_version: str, headers: Headers) -> bool:

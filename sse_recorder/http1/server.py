@@ -37,11 +37,15 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import fcntl
 import logging
 import socket
 import struct
+import sys
+import termios
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from http import HTTPStatus
 from typing import Final, NamedTuple, Protocol, cast
 
@@ -67,6 +71,8 @@ section 9.6)."""
 _REQUEST_OVERHEAD: Final = 256  # what a waiting request weighs besides its bytes
 _SWEEP_S: Final = 1.0
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)  # SO_LINGER: on, zero seconds
+_RESET_POLL_S: Final = 0.005
+_RESET_POLLS: Final = 2_000
 
 _logger = logging.getLogger("sse_recorder.http1")
 
@@ -286,18 +292,19 @@ class ResponseStream:
     def abort(self, *, reset: bool) -> None:
         """Break the response off: by a TCP reset, or by ending it without its end.
 
-        Without `reset`, what was written is sent first.
+        What was written is sent first.
         """
         if self.finished:
             return
         self.keep_alive = False
         self.finished = True
         self._write = None
+        # Where the end of the connection is the end of the body, a plain end would make
+        # half an answer look like a whole one.
         if reset or self._framing == "close":
-            # Where the end of the connection is the end of the body, a plain end would
-            # make half an answer look like a whole one.
-            reset_connection(self._transport)
-        self._connection.response_finished(self)
+            self._connection.response_reset()
+        else:
+            self._connection.response_finished(self)
 
     def pause_request(self) -> None:
         """Stop reading this request's body from the client."""
@@ -316,12 +323,39 @@ class ResponseStream:
         self._write = None
 
 
-def reset_connection(transport: asyncio.Transport) -> None:
-    """Close a connection with a TCP reset, so that its peer reads an error."""
+def reset_connection(
+    transport: asyncio.Transport, *, polls: int = _RESET_POLLS, left: int = 0
+) -> None:
+    """Close a connection with a TCP reset, so that its peer reads an error.
+
+    A reset throws away what was not sent yet, so it comes after that; unless the peer
+    takes nothing for ten seconds.
+
+    Args:
+        transport: the connection; nothing more may be written to it.
+        polls: how often it is looked at without anything being taken.
+        left: how many bytes were not sent yet when it was last looked at.
+    """
+    if transport.is_closing():
+        return
     sock = transport.get_extra_info("socket")
-    if sock is not None and not transport.is_closing():
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+    unsent = transport.get_write_buffer_size() + _in_kernel(sock)
+    if unsent and polls:
+        polls = polls - 1 if unsent == left else _RESET_POLLS
+        again = partial(reset_connection, transport, polls=polls, left=unsent)
+        asyncio.get_running_loop().call_later(_RESET_POLL_S, again)
+        return
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
     transport.abort()
+
+
+def _in_kernel(sock: socket.socket) -> int:
+    """Return how many bytes the kernel has not sent, or has no word of yet."""
+    try:
+        count = fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4))
+    except OSError:
+        return 0  # not a question for every platform
+    return int.from_bytes(count, sys.byteorder)
 
 
 class _Connection(asyncio.Protocol):
@@ -663,6 +697,14 @@ class _Connection(asyncio.Protocol):
         else:
             self._linger()
 
+    def response_reset(self) -> None:
+        """Reset the connection, when what was written has been taken."""
+        self._server.stream_finished()
+        self._queue.clear()
+        self._deaf = True
+        self._update_reading()
+        reset_connection(self._transport)
+
     def _linger(self) -> None:
         """End our side, and read on until the client has ended its own."""
         if self._transport.is_closing():
@@ -859,14 +901,18 @@ class Server:
         if self._server is not None:
             self._server.close()
 
-    async def close(self, *, grace_s: float) -> None:
-        """Stop: give open responses `grace_s` seconds to finish, then break them."""
+    async def drain(self, grace_s: float) -> None:
+        """Take no more requests, and give open responses so many seconds to finish."""
         self.stop_listening()
         self.closing = True
         for connection in tuple(self.connections):
             if connection.is_idle:
                 connection.close()
         await self._wait_empty(grace_s)
+
+    async def close(self, *, grace_s: float) -> None:
+        """Drain, then break what has not finished."""
+        await self.drain(grace_s)
         error = ConnectionAbortedError("the server is closing")
         for connection in tuple(self.connections):
             connection.abort(error)
