@@ -21,7 +21,7 @@ from pathlib import Path
 from sse_recorder.background import run
 from sse_recorder.clock import MONOTONIC_NS
 from sse_recorder.exchange import Chunk, Exchange, Outcome
-from sse_recorder.replay import Lateness, Recording, ReplayServer
+from sse_recorder.replay import Lateness, ReplayServer
 from sse_recorder.store import cassette
 from sse_recorder.timer import Timer
 
@@ -32,8 +32,8 @@ NS = 1_000_000_000
 BODY = b'event: partial_response\ndata: {"message": "' + b"x" * 120 + b'"}\n\n'
 
 
-def recording() -> Recording:
-    """Return a stream of equal steps."""
+def cassette_text() -> str:
+    """Return a cassette of a stream of equal steps."""
     count = CHUNKS_PER_S * SECONDS
     chunks = [Chunk(n * NS // CHUNKS_PER_S, BODY) for n in range(1, count + 1)]
     exchange = Exchange(
@@ -55,7 +55,7 @@ def recording() -> Recording:
         headers_ns=0,
         ended_ns=count * NS // CHUNKS_PER_S,
     )
-    return Recording(exchange, chunks)
+    return cassette.dumps(exchange, chunks)
 
 
 def read_all(port: int, streams: int) -> None:
@@ -128,7 +128,7 @@ async def main() -> None:
     )
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "bench.sse.jsonl"
-        source.write_text(cassette.dumps(recording().exchange, recording().chunks))
+        source.write_text(cassette_text())
         for streams in map(int, sys.argv[1:]) if sys.argv[1:] else STREAMS:
             for name, result in (
                 ("sse-recorder", await replay(source, streams, None)),

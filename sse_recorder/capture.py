@@ -22,6 +22,7 @@ from __future__ import annotations
 import logging
 import secrets
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,6 +33,7 @@ from sse_recorder.errors import StoreError
 from sse_recorder.exchange import (
     Ending,
     Exchange,
+    Headers,
     Op,
     Opening,
     Outcome,
@@ -54,7 +56,12 @@ FLUSH_BYTES: Final = 1 << 20
 _RECORD_OVERHEAD: Final = 200
 _NS_PER_S: Final = 1_000_000_000
 _NS_PER_MS: Final = 1_000_000
+_OUR_FAULT: Final = "the recorder failed; its log says how"
 _COMPLAINT_INTERVAL_S: Final = 60
+_ALWAYS: Final = frozenset({Op.OPEN, Op.END})
+_BODIES: Final = frozenset({Op.REQUEST_DATA, Op.DATA})
+# Whose bodies are over when a record of this kind comes.
+_BODIES_OVER: Final = {Op.SENT: (Op.REQUEST_DATA,), Op.END: (Op.REQUEST_DATA, Op.DATA)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +83,8 @@ class RecordQueue:
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit = limit_bytes
+        self.refused = 0
+        """Records for which there was no room."""
         self._records: list[Record] = []
         self._bytes = 0
         self._is_closed = False
@@ -85,7 +94,9 @@ class RecordQueue:
     def put(self, record: Record, size: int = 0) -> bool:
         """Queue a record without waiting; False when there is no room for it."""
         with self._changed:
-            if self._bytes + size > self._limit and record.op is not Op.END:
+            # Beginnings and ends always pass: what is lost must not be lost silently.
+            if self._bytes + size > self._limit and record.op not in _ALWAYS:
+                self.refused += 1
                 return False
             self._bytes += size + _RECORD_OVERHEAD
             self._records.append(record)
@@ -138,7 +149,7 @@ class Tap:
 
     def opened(self, opening: Opening) -> None:
         """Take in the request's head."""
-        self._put(Op.OPEN, self._t0_ns, opening, _RECORD_OVERHEAD)
+        self._put(Op.OPEN, self._t0_ns, opening, _size(opening.request.headers))
 
     def request_data(self, at_ns: int, data: bytes) -> None:
         """Take in some of the request's body."""
@@ -150,7 +161,7 @@ class Tap:
 
     def head(self, at_ns: int, head: ResponseHead) -> None:
         """Take in the response's head."""
-        self._put(Op.HEAD, at_ns, head, _RECORD_OVERHEAD)
+        self._put(Op.HEAD, at_ns, head, _size(head.headers))
 
     def data(self, at_ns: int, data: bytes) -> None:
         """Take in what one read brought of the response's body."""
@@ -168,8 +179,15 @@ class Tap:
 
     def _put(self, op: Op, at_ns: int, payload: Payload, size: int) -> None:
         record = Record(self.exchange_id, op, at_ns - self._t0_ns, payload)
-        if not self._queue.put(record, size):
+        # After a loss no more of the bodies is kept: joined to what came before it, the
+        # rest would make events that nobody sent.
+        is_gap = self._lost and op in _BODIES
+        if is_gap or not self._queue.put(record, size):
             self._lost += 1
+
+
+def _size(headers: Headers) -> int:
+    return sum(len(name) + len(value) for name, value in headers)
 
 
 class Spans(Protocol):
@@ -209,6 +227,7 @@ class Writer:
         self._lost: dict[str, str] = {}
         self._last_heard_ns = 0
         self._latest_ns = 0
+        self._refused = 0
         self._complaints = _Complaints(clock)
         try:
             self._segment = self._begin_segment()
@@ -250,6 +269,12 @@ class Writer:
             records = self.queue.take(wait_s)
             if records is None:
                 break
+            if self.queue.refused > self._refused:
+                self._refused = self.queue.refused
+                self._complaints.say(
+                    "the writer fell behind and records were dropped; streams flow on,"
+                    " and their exchanges will be incomplete"
+                )
             try:
                 self._write(records)
                 if self._is_due():
@@ -257,18 +282,22 @@ class Writer:
             except Exception:
                 # A fault of ours must not end the recording of everything else.
                 log.exception("a batch was not recorded whole; please report this")
-                self._lose(records, "the recorder failed; its log says how")
+                self._lose(records, _OUR_FAULT)
+                for record in records:
+                    if record.op is Op.END:
+                        self._lost.pop(record.exchange_id, None)
+                        self._transcripts.pop(record.exchange_id, None)
         self._submit_seal(self._segment)
 
     def _write(self, records: list[Record]) -> None:
         if not records:
             return
-        masked = [self._mask(record) for record in records]
+        masked = [new for record in records for new in self._safely_masked(record)]
         try:
             self._segment.journal.append(masked)
         except OSError as error:
             self._lose(masked, f"the journal could not be written: {error.strerror}")
-            masked = [self._honest(r) for r in masked if r.op is Op.END]
+            masked = [self._honest(r) for r in masked if r.op not in _BODIES]
         rows = Rows()
         for record in masked:
             self._transcribe(record, rows)
@@ -281,11 +310,9 @@ class Writer:
             self._transcripts[eid] = Transcript(eid)
         transcript = self._transcripts.get(eid)
         if transcript is None:
-            return  # its opening was lost, and was reported then
+            return  # it failed before, and has had its row
         if record.op is Op.END:
             del self._transcripts[eid]
-            for op in (Op.REQUEST_DATA, Op.DATA):
-                self._masks.pop((eid, op), None)
         try:
             transcript.add(record, rows)
             if transcript.ended is not None and self._spans is not None:
@@ -295,6 +322,35 @@ class Writer:
             # A fault of ours, and the other exchanges must not suffer from it.
             log.exception("exchange %s cannot be transcribed; please report this", eid)
             self._transcripts.pop(eid, None)
+            if transcript.ended is None and transcript.opening is not None:
+                self._give_up(eid, transcript.opening, record.at_ns, rows)
+
+    def _give_up(self, eid: str, opening: Opening, at_ns: int, rows: Rows) -> None:
+        """Say in a row that there was an exchange, and that it was not recorded."""
+        stub = Transcript(eid)
+        stub.add(Record(eid, Op.OPEN, 0, opening), rows)
+        ending = Ending(outcome=Outcome.INCOMPLETE, error=_OUR_FAULT)
+        stub.add(Record(eid, Op.END, at_ns, ending), rows)
+
+    def _safely_masked(self, record: Record) -> list[Record]:
+        """Return what the disk may have of a record; nothing, if that is not known."""
+        try:
+            return list(self._masked(record))
+        except Exception:
+            log.exception("a record cannot be masked; please report this")
+            self._lost[record.exchange_id] = _OUR_FAULT
+            return [self._honest(record)] if record.op is Op.END else []
+
+    def _masked(self, record: Record) -> Iterator[Record]:
+        """Give what the disk may have of a record."""
+        eid = record.exchange_id
+        if record.op in _BODIES and eid in self._lost:
+            return  # nothing of a body that follows a gap (see `Tap`)
+        for body in _BODIES_OVER.get(record.op, ()):
+            mask = self._masks.pop((eid, body), None)
+            if mask is not None and (rest := mask.flush()):
+                yield record._replace(op=body, payload=rest)
+        yield self._mask(record)
 
     def _mask(self, record: Record) -> Record:
         redactor, payload = self._redactor, record.payload
@@ -320,13 +376,15 @@ class Writer:
                 return self._honest(record._replace(payload=masked_end))
         return record
 
-    def _honest(self, end: Record) -> Record:
-        """Return the end of an exchange, which says so if some of it was lost."""
-        reason = self._lost.pop(end.exchange_id, None)
+    def _honest(self, record: Record) -> Record:
+        """Let the end of an exchange say so if some of it was lost."""
+        if record.op is not Op.END:
+            return record
+        reason = self._lost.pop(record.exchange_id, None)
         if reason is None:
-            return end
+            return record
         ending = Ending(outcome=Outcome.INCOMPLETE, error=reason)
-        return end._replace(payload=ending)
+        return record._replace(payload=ending)
 
     def _mask_body(self, record: Record, data: bytes) -> bytes:
         # Requests and responses are masked apart: each may end inside a secret.

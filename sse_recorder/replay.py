@@ -13,15 +13,15 @@ What is served, and how:
 - A chunk is one write, so clients see the boundaries that were recorded.
 - An exchange that broke is broken at the same byte, at the same time and in the same
   way: `reset` or a plain end of the connection.
-- One that never got a response head is answered with 502, as it was while recording.
+- One whose upstream gave no response head is answered with 502, as it was then.
 - Exchanges that are open, or that the recorder itself did not get whole (`incomplete`),
   are not served; `skipped` counts them.
 """
 
 from __future__ import annotations
 
+import logging
 from array import array
-from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
 from sse_recorder.clock import SYSTEM, Clock
-from sse_recorder.errors import StoreError
+from sse_recorder.errors import StoreError, UsageError
 from sse_recorder.exchange import (
     RESET,
     Chunk,
@@ -40,6 +40,7 @@ from sse_recorder.exchange import (
     ResponseHead,
     header,
 )
+from sse_recorder.http1 import framing
 from sse_recorder.http1.answers import send_json, send_json_error
 from sse_recorder.http1.server import ResponseStream, Server
 from sse_recorder.match import Matcher, Miss
@@ -47,17 +48,11 @@ from sse_recorder.redact import Redactor
 from sse_recorder.store.store import Store
 from sse_recorder.timer import Timer
 
+log = logging.getLogger("sse_recorder.replay")
+
 MAX_SPEED: Final = float("inf")
 _SKIPPED: Final = (None, Outcome.INCOMPLETE)
 _NS_PER_S: Final = 1_000_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class Recording:
-    """An exchange with its chunks, in memory."""
-
-    exchange: Exchange
-    chunks: list[Chunk]
 
 
 class Head(NamedTuple):
@@ -94,10 +89,30 @@ class Fail(NamedTuple):
 Step = Head | Data | End | Break | Fail
 
 
+class Recording:
+    """An exchange with its steps, in memory, ready to be played any number of times."""
+
+    __slots__ = ("exchange", "offsets_ns", "steps")
+
+    def __init__(self, exchange: Exchange, chunks: Iterable[Chunk]) -> None:
+        """Lay out the steps of an exchange.
+
+        Raises:
+            UsageError: its head cannot be sent, because it holds what no header may.
+        """
+        self.exchange = exchange
+        origin_ns = exchange.sent_ns or 0
+        timed = list(_steps(exchange, chunks))
+        self.steps = [step for _, step in timed]
+        # A response may begin before its request is complete; a replay's cannot,
+        # because only the whole request can be matched.
+        self.offsets_ns = [max(0, at_ns - origin_ns) for at_ns, _ in timed]
+
+
 class Player:
     """Says what of a recording is due."""
 
-    __slots__ = ("_at", "_dues", "_steps")
+    __slots__ = ("_anchor_ns", "_at", "_recording", "_speed")
 
     def __init__(
         self, recording: Recording, anchor_ns: int, *, speed: float = 1.0
@@ -109,52 +124,58 @@ class Player:
             anchor_ns: when the live request was complete.
             speed: how many times as fast as recorded; `MAX_SPEED` for no waiting.
         """
-        exchange = recording.exchange
-        origin_ns = exchange.sent_ns or 0
-        timed = list(_steps(recording))
-        self._steps = [step for _, step in timed]
-        # A response may begin before its request is complete; a replay's cannot,
-        # because only the whole request can be matched.
-        self._dues = [
-            anchor_ns + round(max(0, at_ns - origin_ns) / speed) for at_ns, _ in timed
-        ]
+        self._recording = recording
+        self._anchor_ns = anchor_ns
+        self._speed = speed
         self._at = 0
 
     @property
     def due_ns(self) -> int | None:
         """When the next step is due; None after the last."""
-        return self._dues[self._at] if self._at < len(self._dues) else None
+        if self._at == len(self._recording.steps):
+            return None
+        offset_ns = self._recording.offsets_ns[self._at]
+        return self._anchor_ns + round(offset_ns / self._speed)
 
-    def take(self, now_ns: int) -> list[tuple[int, Step]]:
-        """Give the steps that are due by now, each with its due time."""
-        start, self._at = self._at, bisect_right(self._dues, now_ns, self._at)
-        return list(
-            zip(
-                self._dues[start : self._at],
-                self._steps[start : self._at],
-                strict=True,
-            )
-        )
+    def take(self, now_ns: int) -> tuple[int, Step] | None:
+        """Give the next step with its due time, if it is due by now."""
+        due_ns = self.due_ns
+        if due_ns is None or due_ns > now_ns:
+            return None
+        step = self._recording.steps[self._at]
+        self._at += 1
+        return due_ns, step
 
 
-def _steps(recording: Recording) -> Iterable[tuple[int, Step]]:
-    exchange = recording.exchange
+def _steps(exchange: Exchange, chunks: Iterable[Chunk]) -> Iterable[tuple[int, Step]]:
     ended_ns = exchange.ended_ns or 0
     if exchange.status is None:
-        timed_out = exchange.outcome is Outcome.TIMEOUT
-        status = HTTPStatus.GATEWAY_TIMEOUT if timed_out else HTTPStatus.BAD_GATEWAY
-        yield ended_ns, Fail(status, exchange.error or "the upstream gave no answer")
+        yield ended_ns, _no_answer(exchange)
         return
     head = ResponseHead(
-        exchange.status, exchange.reason or "", exchange.response_headers
+        exchange.status,
+        exchange.reason or "",
+        framing.end_to_end(exchange.response_headers),
     )
+    framing.encode_response(head)  # whatever is wrong with it is found out here
     yield exchange.headers_ns or 0, Head(head)
-    for chunk in recording.chunks:
+    for chunk in chunks:
         yield chunk.at_ns, Data(chunk.data)
     if exchange.outcome is Outcome.COMPLETE:
         yield ended_ns, End(exchange.response_trailers)
     else:
         yield ended_ns, Break(reset=(exchange.error or "").startswith(RESET))
+
+
+def _no_answer(exchange: Exchange) -> Step:
+    match exchange.outcome:
+        case Outcome.CLIENT_ABORT:
+            return Break(reset=False)  # it left before there was anything to see
+        case Outcome.TIMEOUT:
+            status = HTTPStatus.GATEWAY_TIMEOUT
+        case _:
+            status = HTTPStatus.BAD_GATEWAY
+    return Fail(status, exchange.error or "the upstream gave no answer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,6 +251,8 @@ class ReplayServer:
         """Exchanges that cannot be served."""
         self.loaded = 0
         """Exchanges that can."""
+        self.held = 0
+        """Steps that left late because their client was not reading."""
         self.lateness_ns: array[int] = array("q")
         self._address = (host, port)
         self._precise = precise
@@ -283,12 +306,21 @@ class ReplayServer:
                     continue
                 self.loaded += 1
                 self.matcher.add(
-                    Recording(exchange, chunks.get(exchange.exchange_id, [])),
+                    _recording(source, exchange, chunks.get(exchange.exchange_id, ())),
                     exchange.method,
                     exchange.target,
                     exchange.request_headers,
                     exchange.request_body,
                 )
+
+
+def _recording(source: Path, exchange: Exchange, chunks: Iterable[Chunk]) -> Recording:
+    try:
+        return Recording(exchange, chunks)
+    except UsageError as error:
+        raise StoreError(
+            f"{source}: exchange {exchange.exchange_id} cannot be served: {error}"
+        ) from error
 
 
 class _Connection:
@@ -322,6 +354,7 @@ class _Replay:
         self._player: Player | None = None
         self._state: Literal["playing", "paused", "over"] = "playing"
         self._is_timed = False
+        self._resumed_ns = 0
 
     def request_data(self, data: bytes, at_ns: int) -> None:
         del at_ns
@@ -353,22 +386,36 @@ class _Replay:
     def resume_response(self) -> None:
         if self._state == "paused":
             self._state = "playing"
+            self._resumed_ns = self._server.clock.monotonic_ns()
             if not self._is_timed:
                 self._play()
 
     def _play(self) -> None:
         """Do what is due, and come back for the rest."""
         self._is_timed = False
-        player, clock = self._player, self._server.clock
-        if player is None or self._state != "playing":
+        try:
+            self._play_due()
+        except Exception:
+            log.exception("a replay failed; please report this")
+            self._state = "over"
+            self._stream.abort(reset=True)
+
+    def _play_due(self) -> None:
+        player, server = self._player, self._server
+        if player is None:
             return
-        late = self._server.lateness_ns
-        for due_ns, step in player.take(clock.monotonic_ns()):
+        now_ns = server.clock.monotonic_ns
+        # Looked at before each step: a client that does not read pauses it in between.
+        while self._state == "playing" and (timed := player.take(now_ns())):
+            due_ns, step = timed
             self._do(step)
-            late.append(clock.monotonic_ns() - due_ns)
-        if (next_ns := player.due_ns) is not None:
+            if due_ns < self._resumed_ns:
+                server.held += 1
+            else:
+                server.lateness_ns.append(now_ns() - due_ns)
+        if self._state == "playing" and (next_ns := player.due_ns) is not None:
             self._is_timed = True
-            self._server.timer.call_at(next_ns, self._play)
+            server.timer.call_at(next_ns, self._play)
 
     def _do(self, step: Step) -> None:
         stream = self._stream

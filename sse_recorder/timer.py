@@ -78,13 +78,15 @@ class Timer:
         self._alarm.close()
 
     def _fire(self) -> None:
-        self._set_for = None
-        heap, now = self._heap, self._clock.monotonic_ns
+        heap, now_ns = self._heap, self._clock.monotonic_ns()
+        self._set_for = 0  # no callback needs to set the alarm: it is set in the end
         try:
-            # What becomes due while the others are called is called in this round too.
-            while heap and heap[0][0] <= now():
+            # What becomes due meanwhile waits for the next round, so that the loop can
+            # do something else, too, when more is due than can be done.
+            while heap and heap[0][0] <= now_ns:
                 heapq.heappop(heap)[2]()
         finally:
+            self._set_for = None
             self._arm()  # one stream's callback that raises must not silence the others
 
     def _arm(self) -> None:

@@ -100,23 +100,69 @@ def test_offsets_are_counted_from_the_request() -> None:
     ]
 
 
-def test_a_full_queue_drops_records_and_says_so() -> None:
-    """Nobody waits: what does not fit is lost, and the ending tells of it."""
+def test_a_full_queue_keeps_a_beginning_of_each_body_and_says_so() -> None:
+    """Nobody waits: what does not fit is lost, and so is what would follow the gap."""
     queue = RecordQueue(4_000)
     tap = Tap(queue, "e", 0)
     tap.opened(opening())
     for at_ns in range(10):
-        tap.data(at_ns, b"x" * 1_000)
+        tap.data(at_ns, b"%d" % at_ns * 1_000)
+    tap.data(10, b"small enough to fit")
     tap.ended(11, COMPLETE)
     records = queue.take(1)
     assert records is not None
-    *kept, last = records
-    lost = 10 - sum(record.op is Op.DATA for record in kept)
-    assert 0 < lost < 10
+    first, *kept, last = records
+    assert first.op is Op.OPEN
+    assert [r.payload for r in kept] == [b"%d" % n * 1_000 for n in range(len(kept))]
+    assert 0 < len(kept) < 10
     assert last.payload == Ending(
         outcome=Outcome.INCOMPLETE,
-        error=f"{lost} records were lost: the writer fell behind",
+        error=f"{11 - len(kept)} records were lost: the writer fell behind",
     )
+
+
+def test_no_exchange_is_lost_silently(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """However full the queue is, each exchange has its row, and the log says why."""
+    with writing(tmp_path, limits=Limits(queue_bytes=3_000)) as writer:
+        for number in range(200):
+            hold(writer.tap(f"e{number}", 0), 0)
+    with Store.open(tmp_path) as store:
+        outcomes = [e.outcome for e in store.exchanges()]
+    assert len(outcomes) == 200
+    assert "incomplete" in outcomes
+    assert caplog.text.count("the writer fell behind and records were dropped") == 1
+
+
+@pytest.mark.parametrize(
+    "poison",
+    [
+        Record("bad", Op.DATA, 4, None),
+        Record("bad", Op.CARRY, 4, {}),
+        Record("bad", Op.END, 4, None),
+    ],
+    ids=["cannot be masked", "cannot be transcribed", "an end that is none"],
+)
+def test_a_fault_of_ours_leaves_a_row(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, poison: Record
+) -> None:
+    """An exchange that cannot be transcribed is there, and says that it failed."""
+    with writing(tmp_path) as writer:
+        tap = writer.tap("bad", 0)
+        tap.opened(opening())
+        tap.head(3, STREAM)
+        writer.queue.put(poison)  # what no tap would say
+        tap.data(5, b"data: 1\n\n")
+        tap.ended(6, COMPLETE)
+        hold(writer.tap("good", 0), 0)
+    assert "please report this" in caplog.text
+    with Store.open(tmp_path) as store:
+        found = {e.exchange_id: (e.outcome, e.error) for e in store.exchanges()}
+    assert found == {
+        "bad": ("incomplete", "the recorder failed; its log says how"),
+        "good": ("complete", None),
+    }
 
 
 def test_a_queue_that_was_full_takes_records_again() -> None:

@@ -315,6 +315,105 @@ def test_an_answer_may_come_before_the_request_is_complete(
     assert (exchange.status, exchange.sent_ns) == (413, None)
 
 
+def test_a_request_that_waited_begins_after_an_early_answer(
+    run: Run, tmp_path: Path
+) -> None:
+    """The end of one exchange never ends the next one's upstream."""
+
+    async def script(peer: Peer) -> None:
+        with suppress(asyncio.IncompleteReadError):
+            while True:
+                head = await peer.read_until(b"\r\n\r\n")
+                if b"POST" in head:
+                    await peer.expect(b"0123456789")
+                peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+    async def main() -> None:
+        async with recording(script, tmp_path) as client:
+            client.send(
+                b"GET /1 HTTP/1.1\r\nHost: a\r\n\r\n"
+                b"POST /2 HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n01234"
+            )
+            await client.expect(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+            client.send(b"56789")
+            await client.expect(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+    run(main())
+    with Store.open(tmp_path) as store:
+        exchanges = list(store.exchanges())
+    assert [e.path for e in exchanges] == ["/1", "/2"]
+    assert [e.outcome for e in exchanges] == ["complete"] * 2
+
+
+def test_pipelined_requests_are_recorded_in_their_order(
+    run: Run, tmp_path: Path
+) -> None:
+    """They come in one read, and still each begins after the one before it."""
+
+    async def script(peer: Peer) -> None:
+        with suppress(asyncio.IncompleteReadError):
+            while True:
+                await _no_content(peer)
+
+    async def main() -> None:
+        async with recording(script, tmp_path) as client:
+            for number in range(9):
+                client.send(b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % number)
+            await client.expect(b"HTTP/1.1 204 No Content\r\n\r\n" * 9)
+
+    run(main())
+    with Store.open(tmp_path) as store:
+        assert [e.path for e in store.exchanges()] == [f"/{n}" for n in range(9)]
+
+
+def test_a_request_without_a_host_gets_one(run: Run, tmp_path: Path) -> None:
+    """HTTP/1.0 clients may leave it out; upstream it is HTTP/1.1."""
+    heads: list[bytes] = []
+
+    async def script(peer: Peer) -> None:
+        heads.append(await _no_content(peer))
+
+    async def main() -> None:
+        async with recording(script, tmp_path) as client:
+            client.send(b"GET / HTTP/1.0\r\n\r\n")
+            await client.expect_end(b"HTTP/1.1 204 No Content\r\n\r\n")
+
+    run(main())
+    assert heads[0].startswith(b"GET / HTTP/1.1\r\nHost: 127.0.0.1:")
+
+
+def test_a_recorder_that_stops_takes_no_more_requests(run: Run, tmp_path: Path) -> None:
+    """What is open may end; a connection that is kept alive is not served again."""
+    go_on = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.read_until(b"\r\n\r\n")
+        peer.send(CHUNKED)
+        await go_on.wait()
+        peer.send(b"0\r\n\r\n")
+        await peer.read_all()
+
+    async def main() -> None:
+        async with upstream(script) as port:
+            recorder = Recorder(f"http://127.0.0.1:{port}", store=tmp_path)
+            await recorder.start()
+            own = int(recorder.url.rpartition(":")[2])
+            client = Peer(*await asyncio.open_connection("127.0.0.1", own))
+            client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            await client.expect(CHUNKED)
+            stopping = asyncio.create_task(recorder.stop(grace_s=10))
+            await asyncio.sleep(0)
+            client.send(b"GET /again HTTP/1.1\r\nHost: a\r\n\r\n")
+            go_on.set()
+            await client.expect_end(b"0\r\n\r\n")
+            await stopping
+            await client.close()
+
+    run(main())
+    with Store.open(tmp_path) as store:
+        assert [e.outcome for e in store.exchanges()] == ["complete"]
+
+
 def test_trailers_and_informational_responses_pass(run: Run, tmp_path: Path) -> None:
     """What comes before and after a response is a part of it."""
     early = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
@@ -463,7 +562,17 @@ def test_the_upstreams_path_goes_in_front() -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["api.example.com", "ftp://a", "http://", "https://u:p@a", "http://a/?q"]
+    "url",
+    [
+        "api.example.com",
+        "ftp://a",
+        "http://",
+        "https://u:p@a",
+        "http://a/?q",
+        "http://[::1",
+        "http://a/b c",
+        "http://a/\u65e5",
+    ],
 )
 def test_a_url_that_is_no_upstream_is_refused(url: str) -> None:
     """A mistake in the URL is told before anything listens."""

@@ -100,10 +100,15 @@ async def replaying(
         await server.stop()
 
 
+def played(player: Player, now_ns: int) -> list[tuple[int, object]]:
+    """Take all that is due by a moment."""
+    return list(iter(lambda: player.take(now_ns), None))
+
+
 def test_due_times_count_from_the_end_of_the_request() -> None:
     """What the server took is kept; what the request took is the client's affair."""
     player = Player(Recording(exchange(), CHUNKS), anchor_ns=1_000 * MS)
-    steps = player.take(10_000 * MS)
+    steps = played(player, 10_000 * MS)
     assert [due // MS for due, _ in steps] == [1_010, 1_020, 1_040, 1_040, 1_050]
     assert [type(step) for _, step in steps] == [Head, Data, Data, Data, End]
     assert player.due_ns is None
@@ -113,18 +118,18 @@ def test_a_step_is_given_when_it_is_due_and_not_before() -> None:
     """The machine has no clock: it is told what time it is."""
     player = Player(Recording(exchange(), CHUNKS), anchor_ns=0)
     assert player.due_ns == 10 * MS
-    assert player.take(10 * MS - 1) == []
-    assert [due for due, _ in player.take(20 * MS)] == [10 * MS, 20 * MS]
-    assert player.take(40 * MS - 1) == []
-    assert [step for _, step in player.take(40 * MS)] == [Data(b"da"), Data(b"ta")]
+    assert player.take(10 * MS - 1) is None
+    assert [due for due, _ in played(player, 20 * MS)] == [10 * MS, 20 * MS]
+    assert player.take(40 * MS - 1) is None
+    assert [step for _, step in played(player, 40 * MS)] == [Data(b"da"), Data(b"ta")]
 
 
 @given(st.floats(0.01, 1000), st.integers(0, 10**15))
 def test_speed_divides_every_offset(speed: float, anchor_ns: int) -> None:
     """Twice as fast is half the time, from the same anchor, for every step."""
     recording = Recording(exchange(), CHUNKS)
-    plain = Player(recording, 0).take(10**18)
-    fast = Player(recording, anchor_ns, speed=speed).take(10**18)
+    plain = played(Player(recording, 0), 10**18)
+    fast = played(Player(recording, anchor_ns, speed=speed), 10**18)
     for (due_ns, step), (fast_ns, same) in zip(plain, fast, strict=True):
         assert fast_ns - anchor_ns == round(due_ns / speed)
         assert step == same
@@ -133,7 +138,7 @@ def test_speed_divides_every_offset(speed: float, anchor_ns: int) -> None:
 def test_the_highest_speed_waits_for_nothing() -> None:
     """With `max` everything is due when the request is complete."""
     player = Player(Recording(exchange(), CHUNKS), 77, speed=MAX_SPEED)
-    assert {due for due, _ in player.take(77)} == {77}
+    assert {due for due, _ in played(player, 77)} == {77}
 
 
 @pytest.mark.parametrize(
@@ -147,6 +152,7 @@ def test_the_highest_speed_waits_for_nothing() -> None:
             {"status": None, "outcome": Outcome.UPSTREAM_ERROR, "error": "refused"},
             Fail(HTTPStatus.BAD_GATEWAY, "refused"),
         ),
+        ({"status": None, "outcome": Outcome.CLIENT_ABORT}, Break(reset=False)),
         (
             {"status": None, "outcome": Outcome.TIMEOUT, "error": None},
             Fail(HTTPStatus.GATEWAY_TIMEOUT, "the upstream gave no answer"),
@@ -155,7 +161,7 @@ def test_the_highest_speed_waits_for_nothing() -> None:
 )
 def test_an_exchange_ends_as_it_ended(changes: dict[str, object], last: object) -> None:
     """Clients treat an end, a reset and an error apart, so a replay does, too."""
-    steps = Player(Recording(exchange(**changes), CHUNKS), 0).take(10**12)
+    steps = played(Player(Recording(exchange(**changes), CHUNKS), 0), 10**12)
     assert steps[-1] == (50 * MS, last)
 
 
@@ -268,6 +274,72 @@ def test_a_client_that_waits_to_be_told_to_go_on_is_told(
             await client.expect(WHOLE)
 
     run(main())
+
+
+def test_a_break_at_the_highest_speed_loses_no_byte(run: Run, tmp_path: Path) -> None:
+    """A reset throws away what was not taken yet, so it waits until all is."""
+    big = [Chunk(30 * MS, b"x" * 1_000_000), Chunk(31 * MS, b"y" * 1_000_000)]
+    broken = exchange(outcome=Outcome.UPSTREAM_ABORT, error="reset: x")
+    path = tmp_path / "a.sse.jsonl"
+    path.write_text(cassette.dumps(broken, big))
+
+    async def main() -> None:
+        async with replaying(path, MAX_SPEED) as (_, client):
+            client.send(request())
+            await asyncio.sleep(0.3)  # the server is through with it by now
+            await client.expect(answer(*(chunk.data for chunk in big)))
+            with pytest.raises(ConnectionResetError):
+                await client.read_all()
+
+    run(main())
+
+
+def test_a_client_that_does_not_read_costs_little(run: Run, tmp_path: Path) -> None:
+    """Its steps wait, one by one, and are told apart from those that left late."""
+    big = [Chunk(n * MS, b"x" * 100_000) for n in range(30, 330)]
+    path = tmp_path / "a.sse.jsonl"
+    path.write_text(cassette.dumps(exchange(), big))
+
+    async def main() -> None:
+        async with replaying(path, MAX_SPEED) as (server, client):
+            client.send(request())
+            await asyncio.sleep(0.3)
+            assert 0 < server.lateness.count < 200
+            data = answer(*(chunk.data for chunk in big)) + b"0\r\n\r\n"
+            assert await client.reader.readexactly(len(data)) == data
+            assert server.held + server.lateness.count == len(big) + 2
+            assert server.held > 100
+
+    run(main())
+
+
+def test_headers_of_a_connection_are_not_replayed(run: Run, tmp_path: Path) -> None:
+    """The live client did not see them either."""
+    headers = (("Connection", "keep-alive, X-Hop"), ("X-Hop", "1"), ("Keep-Alive", "9"))
+    path = saved(
+        tmp_path / "a.sse.jsonl",
+        exchange(response_headers=(*headers, *exchange().response_headers)),
+    )
+
+    async def main() -> None:
+        async with replaying(path, MAX_SPEED) as (_, client):
+            client.send(request())
+            head = await client.read_until(b"\r\n\r\n")
+            assert b"Hop" not in head
+            assert b"Keep-Alive" not in head
+
+    run(main())
+
+
+def test_a_head_that_cannot_be_sent_is_refused_when_it_is_loaded(
+    tmp_path: Path,
+) -> None:
+    """A cassette that somebody edited fails before a client waits for it."""
+    path = saved(
+        tmp_path / "a.sse.jsonl", exchange(response_headers=(("X", "\u6f22"),))
+    )
+    with pytest.raises(StoreError, match="cannot be served"):
+        ReplayServer(path)
 
 
 def test_incomplete_and_open_exchanges_are_not_served(tmp_path: Path) -> None:

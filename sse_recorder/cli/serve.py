@@ -175,7 +175,8 @@ def replay(
     announcement = f"Replaying {counted(server.loaded, 'exchange')}{skipped}"
     run(_serve(server, f"{announcement} (Ctrl-C ends it).", grace_s))
     say(f"Served {counted(server.served, 'request')}, missed {server.missed}.")
-    say(f"Lateness: {server.lateness}")
+    held = f", and {counted(server.held, 'step')} waited for slow clients"
+    say(f"Lateness: {server.lateness}{held if server.held else ''}")
 
 
 async def _serve(service: Service, announcement: str, grace_s: float) -> None:

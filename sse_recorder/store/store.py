@@ -228,8 +228,8 @@ class Store:
             instead = (
                 f"name one of its {len(cassettes)} cassettes, such as {cassettes[0]}"
                 if cassettes
-                else "record with `sse-recorder record --upstream URL`, or name another"
-                " store"
+                else "record with `sse-recorder record --upstream URL`, or name a store"
+                " with --store"
             )
             raise StoreError(f"{self.path}: nothing was recorded here; {instead}")
         sealed = layout.sealed_names()

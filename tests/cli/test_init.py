@@ -117,7 +117,7 @@ CASES = {
         ("record", "--upstream", "http://h/?k=v"), 2, "host, port and path only, such"
     ),
     "password": Case(
-        ("record", "--upstream", "http://u:p@h"), 2, "cannot be an upstream: give"
+        ("record", "--upstream", "http://u:p@h"), 2, "in an Authorization header"
     ),
     "ca file": Case(
         (*RECORD, "--ca-file", "notes"), 2, "give a PEM file", write_text_file

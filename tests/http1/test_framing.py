@@ -120,3 +120,27 @@ def test_chunks() -> None:
     assert framing.encode_chunk(b"x" * 26) == b"1a\r\n" + b"x" * 26 + b"\r\n"
     assert framing.encode_last_chunk(()) == b"0\r\n\r\n"
     assert framing.encode_last_chunk((("A", "b"),)) == b"0\r\nA: b\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("headers", "passed"),
+    [
+        ((("Connection", "keep-alive"),), (("Connection", "keep-alive"),)),
+        ((("CONNECTION", "x, Close"), ("X", "1")), (("CONNECTION", "close"),)),
+        (
+            (("Connection", "keep-alive"), ("Connection", "X-A"), ("x-a", "1")),
+            (("Connection", "keep-alive"),),
+        ),
+        ((("Connection", "X-A"), ("X-A", "1"), ("TE", "trailers")), ()),
+        ((("Connection", "Host, content-length"), ("Host", "h")), (("Host", "h"),)),
+        (
+            (("Transfer-Encoding", "chunked"), ("Upgrade", "h2c")),
+            (("Transfer-Encoding", "chunked"),),
+        ),
+    ],
+)
+def test_what_is_of_a_connection_is_not_passed_on(
+    headers: Headers, passed: Headers
+) -> None:
+    """Only the ends' own headers pass, and what frames a message always does."""
+    assert framing.end_to_end(headers) == passed
