@@ -114,7 +114,7 @@ CASES = {
     "no host": Case(("record", "--upstream", "http://"), 2, "names no host: give one"),
     "port": Case(("record", "--upstream", "http://h:x"), 2, "give one such as"),
     "query": Case(
-        ("record", "--upstream", "http://h/?k=v"), 2, "host, port and path only, such"
+        ("record", "--upstream", "http://h/?k=v"), 2, "scheme, host, port and path only"
     ),
     "password": Case(
         ("record", "--upstream", "http://u:p@h"), 2, "in an Authorization header"
