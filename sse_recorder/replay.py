@@ -219,6 +219,7 @@ class ReplayServer:
         self,
         *sources: str | Path,
         speed: float = 1.0,
+        on_miss: HTTPStatus = HTTPStatus.NOT_FOUND,
         host: str = "127.0.0.1",
         port: int = 0,
         redactor: Redactor | None = None,
@@ -230,6 +231,7 @@ class ReplayServer:
         Args:
             sources: folders and cassettes, in the order in which they answer.
             speed: how many times as fast as recorded; `MAX_SPEED` for no waiting.
+            on_miss: the status of the answer to what matches no recording.
             host: the address to listen on.
             port: 0 picks one.
             redactor: what masked the recordings.
@@ -240,6 +242,7 @@ class ReplayServer:
             StoreError: a source cannot be read, or none has an exchange to serve.
         """
         self.speed = speed
+        self.on_miss = on_miss
         self.clock = clock
         self.redactor = redactor or Redactor()
         self.matcher: Matcher[Recording] = Matcher()
@@ -369,7 +372,7 @@ class _Replay:
         found = server.matcher.find(head.method, head.target, head.headers, body)
         if isinstance(found, Miss):
             server.missed += 1
-            send_json(self._stream, HTTPStatus.NOT_FOUND, found.to_json(_describe))
+            send_json(self._stream, server.on_miss, found.to_json(_describe))
             return
         server.served += 1
         self._player = Player(found, at_ns, speed=server.speed)

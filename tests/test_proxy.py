@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
+import struct
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -291,6 +294,38 @@ def test_a_slow_upstream_slows_the_client(run: Run, tmp_path: Path) -> None:
     exchange, _ = only(tmp_path)
     assert got == [body]
     assert exchange.request_body == body
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux tells a socket's state")
+def test_a_client_that_leaves_while_it_is_not_read_is_missed_soon(
+    run: Run, tmp_path: Path
+) -> None:
+    """An upstream that does not read a body does not keep a client that has left."""
+
+    async def script(peer: Peer) -> None:
+        await peer.read_until(b"\r\n\r\n")
+        await left.wait()
+
+    async def main() -> None:
+        async with recording(script, tmp_path) as client:
+            size = 64 << 20
+            head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % size
+            client.send(head + bytes(size))
+            await asyncio.sleep(0.5)  # all that will be taken is taken by now
+            linger = struct.pack("ii", 1, 0)
+            sock = client.writer.get_extra_info("socket")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            client.writer.transport.abort()
+            with Store.open(tmp_path) as store:
+                while not list(store.exchanges("outcome IS NOT NULL")):
+                    await asyncio.sleep(0.1)
+                    store.refresh()
+            left.set()
+
+    left = asyncio.Event()
+    run(main())
+    exchange, _ = only(tmp_path)
+    assert exchange.outcome == "client_abort"
 
 
 def test_an_answer_may_come_before_the_request_is_complete(

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from pathlib import Path
+from typing import Any
 
 import pytest
 from http1.wire import Peer, Run
@@ -86,10 +87,10 @@ WHOLE = answer(*(chunk.data for chunk in CHUNKS)) + b"0\r\n\r\n"
 
 @asynccontextmanager
 async def replaying(
-    path: Path, speed: float = 1.0
+    path: Path, speed: float = 1.0, **options: Any
 ) -> AsyncIterator[tuple[ReplayServer, Peer]]:
     """Serve a cassette, and connect to it."""
-    server = ReplayServer(path, speed=speed)
+    server = ReplayServer(path, speed=speed, **options)
     await server.start()
     port = int(server.url.rpartition(":")[2])
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -217,6 +218,20 @@ def test_a_miss_names_the_nearest_recording_and_what_differs(
             assert error["differs_in"] == "body.b"
             assert (error["recorded"], error["received"]) == ("2", "3")
             assert (server.served, server.missed) == (0, 1)
+
+    run(main())
+
+
+def test_the_status_of_a_miss_can_be_chosen(run: Run, tmp_path: Path) -> None:
+    """SDKs treat a 404 and a 503 apart, and so may a test want."""
+    path = saved(tmp_path / "a.sse.jsonl", exchange())
+
+    async def main() -> None:
+        miss = HTTPStatus.SERVICE_UNAVAILABLE
+        async with replaying(path, on_miss=miss) as (_, client):
+            client.send(b"GET /other HTTP/1.1\r\nHost: a\r\n\r\n")
+            head = await client.read_until(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
 
     run(main())
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from http import HTTPStatus
 from typing import Final
 
 import click
@@ -22,6 +23,7 @@ from sse_recorder.proxy import Recorder
 from sse_recorder.replay import MAX_SPEED, ReplayServer
 
 _PORT_MAX: Final = 65535
+_ERRORS: Final = frozenset(s for s in HTTPStatus if s >= HTTPStatus.BAD_REQUEST)
 
 
 class _Address(click.ParamType[tuple[str, int]]):
@@ -64,6 +66,23 @@ class _Speed(click.ParamType[float]):
         if 0 < speed < MAX_SPEED:
             return speed
         message = f"{value!r} is not a speed: give a number above 0, or max"
+        raise click.BadParameter(message, ctx, param)
+
+
+class _ErrorStatus(click.ParamType[HTTPStatus]):
+    """The status of an answer that is an error."""
+
+    name = "status"
+
+    def convert(
+        self,
+        value: object,
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> HTTPStatus:
+        if str(value).isdecimal() and (number := int(str(value))) in _ERRORS:
+            return HTTPStatus(number)
+        message = f"{value!r} is not the status of an error, such as 404 or 503"
         raise click.BadParameter(message, ctx, param)
 
 
@@ -148,12 +167,21 @@ def record(
     metavar="N|max",
     help="How many times as fast as recorded; max is without any waiting.",
 )
+@option(
+    "--on-miss",
+    type=_ErrorStatus(),
+    default="404",
+    show_default=True,
+    metavar="STATUS",
+    help="The status of the answer to what matches no recording.",
+)
 @grace_option
 def replay(
     sources: tuple[str, ...],
     store: str,
     listen: tuple[str, int],
     speed: float,
+    on_miss: HTTPStatus,
     grace_s: float,
 ) -> None:
     """Serve recordings at the pace at which they came.
@@ -170,7 +198,8 @@ def replay(
     sse-recorder replay tests/chat.sse.jsonl --speed max
     """
     host, port = listen
-    server = ReplayServer(*(sources or (store,)), speed=speed, host=host, port=port)
+    chosen = sources or (store,)
+    server = ReplayServer(*chosen, speed=speed, on_miss=on_miss, host=host, port=port)
     skipped = f"; {server.skipped} incomplete left out" if server.skipped else ""
     announcement = f"Replaying {counted(server.loaded, 'exchange')}{skipped}"
     run(_serve(server, f"{announcement} (Ctrl-C ends it).", grace_s))

@@ -71,6 +71,7 @@ section 9.6)."""
 _REQUEST_OVERHEAD: Final = 256  # what a waiting request weighs besides its bytes
 _SWEEP_S: Final = 1.0
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)  # SO_LINGER: on, zero seconds
+_TCP_LEFT: Final = frozenset({7, 8})  # CLOSE and CLOSE_WAIT, as Linux numbers them
 _RESET_POLL_S: Final = 0.005
 _RESET_POLLS: Final = 2_000
 
@@ -347,6 +348,16 @@ def reset_connection(
         return
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
     transport.abort()
+
+
+def _has_left(transport: asyncio.Transport) -> bool:
+    """Tell whether a peer has ended or reset its side, where the platform says so."""
+    sock = transport.get_extra_info("socket")
+    try:
+        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)
+    except (AttributeError, OSError):
+        return False
+    return bool(info[0] in _TCP_LEFT)
 
 
 def _in_kernel(sock: socket.socket) -> int:
@@ -760,8 +771,11 @@ class _Connection(asyncio.Protocol):
         self._transport.abort()
 
     def sweep(self, now_ns: int, idle_ns: int) -> None:
-        """Close the connection if it was idle for too long."""
+        """Close the connection if it was idle for too long, or its client has left."""
         if not self.is_idle:
+            # Who does not read does not see the end either, so it is asked for.
+            if not self._reading and _has_left(self._transport):
+                self.abort(None)
             return
         sent = not self._transport.get_write_buffer_size()
         limit_ns = min(idle_ns, LINGER_NS) if self._lingering and sent else idle_ns

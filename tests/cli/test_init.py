@@ -92,6 +92,9 @@ CASES = {
     "unknown option": Case(("ls", "--bogus"), 2, "No such option '--bogus'"),
     "no upstream": Case(("record",), 2, "Missing option '--upstream'"),
     "no sql": Case(("query",), 2, "Missing argument 'SQL'"),
+    "on miss": Case(
+        ("replay", "--on-miss", "200"), 2, "the status of an error, such as 404 or 503"
+    ),
     "speed 0": Case(("replay", "--speed", "0"), 2, "give a number above 0, or max"),
     "speed inf": Case(("replay", "--speed", "inf"), 2, "a number above 0, or max"),
     "speed nan": Case(("replay", "--speed", "nan"), 2, "a number above 0, or max"),
