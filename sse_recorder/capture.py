@@ -39,6 +39,7 @@ from sse_recorder.exchange import (
     Outcome,
     Payload,
     Record,
+    RequestHead,
     ResponseHead,
     ToolCall,
 )
@@ -283,11 +284,18 @@ class Writer:
                 # A fault of ours must not end the recording of everything else.
                 log.exception("a batch was not recorded whole; please report this")
                 self._lose(records, _OUR_FAULT)
+                # The journal may have what the tables now lack.
+                self._segment.is_suspect = True
                 for record in records:
                     if record.op is Op.END:
-                        self._lost.pop(record.exchange_id, None)
-                        self._transcripts.pop(record.exchange_id, None)
+                        self._forget(record.exchange_id)
         self._submit_seal(self._segment)
+
+    def _forget(self, exchange_id: str) -> None:
+        self._lost.pop(exchange_id, None)
+        self._transcripts.pop(exchange_id, None)
+        for op in _BODIES:
+            self._masks.pop((exchange_id, op), None)
 
     def _write(self, records: list[Record]) -> None:
         if not records:
@@ -339,7 +347,14 @@ class Writer:
         except Exception:
             log.exception("a record cannot be masked; please report this")
             self._lost[record.exchange_id] = _OUR_FAULT
-            return [self._honest(record)] if record.op is Op.END else []
+            match record.payload:
+                case Opening() as opening:
+                    unknown = RequestHead(opening.request.method, "/")
+                    bare = replace(opening, url="", request=unknown)
+                    return [record._replace(payload=bare)]
+                case Ending():
+                    return [self._honest(record)]
+            return []
 
     def _masked(self, record: Record) -> Iterator[Record]:
         """Give what the disk may have of a record."""
@@ -442,6 +457,8 @@ class Writer:
 
     def _seal(self, segment: OpenSegment) -> None:
         try:
+            if segment.is_suspect:
+                raise RuntimeError("some of its rows could not be made")  # noqa: TRY301
             segment.seal()
         except Exception as error:  # noqa: BLE001 - the journal has it all, and is kept
             segment.journal.close()

@@ -224,14 +224,14 @@ class Relay:
         self._is_paused = False
         self._has_ended = False
         self._connecting: asyncio.Task[None] | None = None
-        recorder.relays.add(self)
         recorder.count += 1
         started_at = recorder.started_at(at_ns)
         exchange_id = uuid7(started_at)
         self._tap = recorder.writer.tap(exchange_id, at_ns)
         self._head = self._open(exchange_id, started_at, head)
+        recorder.relays.add(self)
         if client.upstream is not None and client.upstream.reusable:
-            self._send(client.upstream)
+            self._try_to_send(client.upstream)
         else:
             self._connecting = asyncio.get_running_loop().create_task(self._connect())
 
@@ -265,14 +265,19 @@ class Relay:
         origin, clock = self._recorder.upstream.origin, self._clock
         try:
             upstream = await connect(origin, timeout_s=CONNECT_TIMEOUT_S, clock=clock)
-            self._client.upstream = upstream
-            self._send(upstream)
         except UpstreamError as error:
             self._fail(str(error), clock.monotonic_ns())
+            return
+        self._client.upstream = upstream
+        self._try_to_send(upstream)
+
+    def _try_to_send(self, upstream: Connection) -> None:
+        try:
+            self._send(upstream)
         except Exception as error:
-            # A task tells nobody, and the client would wait for ever.
+            # Nobody else would be told, and the client would wait for ever.
             log.exception("a request could not be sent; please report this")
-            self._fail(f"the recorder failed: {error}", clock.monotonic_ns())
+            self._fail(f"the recorder failed: {error}", self._clock.monotonic_ns())
             self._drop_upstream()
 
     def _send(self, upstream: Connection) -> None:

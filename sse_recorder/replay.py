@@ -199,6 +199,8 @@ class Lateness:
 
     def __str__(self) -> str:
         """Say it in milliseconds."""
+        if not self.count:
+            return "nothing was played"
         p50, p99, most = (
             f"{ns / 1e6:.3f}" for ns in (self.p50_ns, self.p99_ns, self.max_ns)
         )

@@ -298,13 +298,6 @@ def parse(data: bytes) -> list[Frame]:
     return parser.feed(data) + parser.close()
 
 
-def body_frame(
-    data: bytes, *, first_chunk: int = 0, last_chunk: int = 0, start: int = 0
-) -> Frame:
-    """Return the one frame of a body that is no event stream."""
-    return Frame(len(data), start, first_chunk, last_chunk, "body", raw=data)
-
-
 def frame_bytes(frame: Frame) -> bytes:
     """Return the bytes that a frame was read from."""
     if frame.raw is not None:

@@ -6,6 +6,7 @@ import resource
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -381,3 +382,24 @@ def test_short_exchanges_share_a_segment(tmp_path: Path) -> None:
             hold(writer.tap(f"e{number}", 0), 0)
             until(tmp_path, f"exchange_id = 'e{number}' AND outcome IS NOT NULL")
     assert len(list(tmp_path.glob("exchanges/*/*.parquet"))) == 1
+
+
+def test_an_opening_that_cannot_be_masked_leaves_a_row(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing of it reaches the disk but that there was an exchange."""
+    broken = RequestHead("POST", "/secret", (("X", None),))  # type: ignore[arg-type]
+    with writing(tmp_path) as writer:
+        tap = writer.tap("bad", 0)
+        tap.opened(opening(request=RequestHead("POST", "/secret", ())))
+        tap.ended(6, COMPLETE)
+        queued = Record("worse", Op.OPEN, 0, opening(url="http://h/secret"))
+        assert isinstance(queued.payload, Opening)
+        writer.queue.put(
+            queued._replace(payload=replace(queued.payload, request=broken))
+        )
+        writer.queue.put(Record("worse", Op.END, 6, COMPLETE))
+    assert "cannot be masked" in caplog.text
+    with Store.open(tmp_path) as store:
+        (worse,) = store.exchanges("exchange_id = 'worse'")
+    assert (worse.outcome, worse.method, worse.url) == ("incomplete", "POST", "")

@@ -15,12 +15,11 @@ from pathlib import Path
 import pytest
 from support import Running, command, environment, run_command
 
-from sse_recorder import Store, running
+from sse_recorder import running
 from sse_recorder.demo import AgentServer
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-EXAMPLE_ID = "c154427d"
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SERVERS = frozenset({"record", "replay"})
 
@@ -39,7 +38,7 @@ class Reader:
         self.folder = folder
         self.server: Running | None = None
         self._open = ExitStack()
-        # The text's own addresses and id, and what stands for them here.
+        # The text's own addresses, and what stands for them here.
         self._here = {
             "https://api.meibel.ai": upstream,
             "127.0.0.1:8787": f"127.0.0.1:{free_port()}",
@@ -50,8 +49,6 @@ class Reader:
         """Do what a block says."""
         for there, here in self._here.items():
             text = text.replace(there, here)
-        if EXAMPLE_ID in text:
-            text = text.replace(EXAMPLE_ID, self._some_id())
         if language == "python":
             code = [sys.executable, "-W", "error", "-c", text]
             subprocess.run(code, cwd=self.folder, check=True, env=environment())
@@ -89,10 +86,6 @@ class Reader:
                 assert done.stdout or done.stderr
             case _:
                 raise AssertionError(f"nobody knows how to type {line!r}")
-
-    def _some_id(self) -> str:
-        with Store.open(self.folder / "recordings") as store:
-            return next(store.exchanges("outcome = 'complete'")).exchange_id[-8:]
 
 
 @pytest.fixture

@@ -15,7 +15,6 @@ from sse_recorder.sse import (
     LAYOUT_CHARACTERS_MAX,
     Frame,
     Parser,
-    body_frame,
     encode_event,
     frame_bytes,
     parse,
@@ -509,13 +508,6 @@ def test_a_closed_parser_has_nothing_left() -> None:
     assert parser.pending == b""
     assert parser.open_since is None
     assert parser.start == 9
-
-
-def test_a_body_that_is_no_event_stream_is_one_frame() -> None:
-    """Its bytes are in `raw`, whatever they are."""
-    frame = body_frame(b"{}", first_chunk=1, last_chunk=2)
-    assert frame_bytes(frame) == b"{}"
-    assert frame[:5] == (2, 0, 1, 2, "body")
 
 
 @pytest.mark.parametrize(

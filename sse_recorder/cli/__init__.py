@@ -80,7 +80,7 @@ def settings() -> dict[str, list[config.Setting]]:
 
 
 def main() -> NoReturn:
-    """Run the command line, and exit with what the design says of exit codes."""
+    """Run the command line, and exit with the code that tells how it ended."""
     logging.basicConfig(
         level=logging.WARNING, format=f"{PROGRAM}: %(levelname)s: %(message)s"
     )

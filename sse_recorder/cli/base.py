@@ -100,7 +100,7 @@ def print_rows(table: pa.Table, format_: str) -> None:
             for row in rows:
                 click.echo(json.dumps(row, ensure_ascii=False))
         case "csv":
-            writer = csv.writer(sys.stdout)
+            writer = csv.writer(sys.stdout, lineterminator="\n")
             writer.writerow(table.column_names)
             writer.writerows([_cell(value) for value in row.values()] for row in rows)
         case _:

@@ -35,7 +35,7 @@ from sse_recorder.store.store import Store
     "-o",
     type=click.Path(dir_okay=False, path_type=Path),
     only_in="export",
-    help="Write there instead of to stdout.",
+    help="Write there instead of to stdout; a file that is there is replaced.",
 )
 def export(ids: tuple[str, ...], store: str, format_: str, output: Path | None) -> None:
     """Write exchanges as a cassette, or their raw bodies.
@@ -100,7 +100,10 @@ def recover(store: str) -> int:
     sse-recorder recover --store recordings
     """
     if not Path(store).is_dir():
-        raise StoreError(f"{store}: no such folder; name a store with --store")
+        raise StoreError(
+            f"{store}: not a folder of recordings, which alone can need recovering;"
+            " name one with --store"
+        )
     found = recover_store(Path(store))
     for item in found:
         cut = f", {item.cut} of them cut" if item.cut else ""

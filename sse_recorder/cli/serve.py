@@ -204,6 +204,8 @@ def replay(
     announcement = f"Replaying {counted(server.loaded, 'exchange')}{skipped}"
     run(_serve(server, f"{announcement} (Ctrl-C ends it).", grace_s))
     say(f"Served {counted(server.served, 'request')}, missed {server.missed}.")
+    if unused := len(server.matcher.unused()):
+        say(f"Nobody asked for {counted(unused, 'recording')}.")
     held = f", and {counted(server.held, 'step')} waited for slow clients"
     say(f"Lateness: {server.lateness}{held if server.held else ''}")
 

@@ -45,7 +45,7 @@ import sys
 import termios
 from collections import deque
 from collections.abc import Callable
-from functools import partial
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Final, NamedTuple, Protocol, cast
 
@@ -73,7 +73,10 @@ _SWEEP_S: Final = 1.0
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)  # SO_LINGER: on, zero seconds
 _TCP_LEFT: Final = frozenset({7, 8})  # CLOSE and CLOSE_WAIT, as Linux numbers them
 _RESET_POLL_S: Final = 0.005
-_RESET_POLLS: Final = 2_000
+_RESET_POLL_MAX_S: Final = 0.2
+_RESET_PATIENCE_S: Final = 10
+_RESET_LIMIT_S: Final = 60
+_NS_PER_S: Final = 1_000_000_000
 
 _logger = logging.getLogger("sse_recorder.http1")
 
@@ -290,6 +293,11 @@ class ResponseStream:
         self._write = None
         self._connection.response_finished(self)
 
+    @property
+    def is_open_ended(self) -> bool:
+        """Whether a plain end of the connection would make what was sent look whole."""
+        return self._framing == "close"
+
     def abort(self, *, reset: bool) -> None:
         """Break the response off: by a TCP reset, or by ending it without its end.
 
@@ -300,9 +308,7 @@ class ResponseStream:
         self.keep_alive = False
         self.finished = True
         self._write = None
-        # Where the end of the connection is the end of the body, a plain end would make
-        # half an answer look like a whole one.
-        if reset or self._framing == "close":
+        if reset or self.is_open_ended:
             self._connection.response_reset()
         else:
             self._connection.response_finished(self)
@@ -324,30 +330,42 @@ class ResponseStream:
         self._write = None
 
 
-def reset_connection(
-    transport: asyncio.Transport, *, polls: int = _RESET_POLLS, left: int = 0
-) -> None:
-    """Close a connection with a TCP reset, so that its peer reads an error.
-
-    A reset throws away what was not sent yet, so it comes after that; unless the peer
-    takes nothing for ten seconds.
-
-    Args:
-        transport: the connection; nothing more may be written to it.
-        polls: how often it is looked at without anything being taken.
-        left: how many bytes were not sent yet when it was last looked at.
-    """
-    if transport.is_closing():
-        return
+def reset_connection(transport: asyncio.Transport) -> None:
+    """Close a connection with a TCP reset at once, so that its peer reads an error."""
     sock = transport.get_extra_info("socket")
-    unsent = transport.get_write_buffer_size() + _in_kernel(sock)
-    if unsent and polls:
-        polls = polls - 1 if unsent == left else _RESET_POLLS
-        again = partial(reset_connection, transport, polls=polls, left=unsent)
-        asyncio.get_running_loop().call_later(_RESET_POLL_S, again)
-        return
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+    if sock is not None and not transport.is_closing():
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
     transport.abort()
+
+
+def reset_when_sent(transport: asyncio.Transport, clock: Clock) -> None:
+    """Reset a connection when its peer has taken what was written.
+
+    A reset throws away what was not sent yet, so it waits: for as long as the peer
+    takes something every `_RESET_PATIENCE_S`, and for `_RESET_LIMIT_S` at most.
+    """
+    loop = asyncio.get_running_loop()
+    began_ns = progress_ns = clock.monotonic_ns()
+    left_before, pause_s = -1, _RESET_POLL_S
+
+    def look() -> None:
+        nonlocal left_before, pause_s, progress_ns
+        if transport.is_closing():
+            return
+        now_ns = clock.monotonic_ns()
+        left = transport.get_write_buffer_size() + _in_kernel(transport)
+        if left != left_before:
+            left_before, pause_s, progress_ns = left, _RESET_POLL_S, now_ns
+        is_stuck = now_ns - progress_ns > _RESET_PATIENCE_S * _NS_PER_S
+        is_late = now_ns - began_ns > _RESET_LIMIT_S * _NS_PER_S
+        if not left or is_stuck or is_late:
+            reset_connection(transport)
+            return
+        # Seldomer while nothing happens: thousands may have to be watched at once.
+        loop.call_later(pause_s, look)
+        pause_s = min(2 * pause_s, _RESET_POLL_MAX_S)
+
+    look()
 
 
 def _has_left(transport: asyncio.Transport) -> bool:
@@ -360,8 +378,9 @@ def _has_left(transport: asyncio.Transport) -> bool:
     return bool(info[0] in _TCP_LEFT)
 
 
-def _in_kernel(sock: socket.socket) -> int:
+def _in_kernel(transport: asyncio.Transport) -> int:
     """Return how many bytes the kernel has not sent, or has no word of yet."""
+    sock = transport.get_extra_info("socket")
     try:
         count = fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4))
     except OSError:
@@ -390,6 +409,7 @@ class _Connection(asyncio.Protocol):
         self._other_protocol = False  # llhttp waits for us to switch to h2c
         self._deaf = False  # whatever comes now is read and dropped
         self._lingering = False
+        self._is_resetting = False
         self._delivering = False
         self._reading = True
         self._request_paused = False
@@ -404,7 +424,7 @@ class _Connection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(high=self._server.write_buffer_bytes)
         self._new_parser()
-        self._server.connections.add(self)
+        self._server.connection_made(self)
         try:
             self._handler = self._server.handler()
         except Exception:
@@ -503,13 +523,13 @@ class _Connection(asyncio.Protocol):
     def pause_writing(self) -> None:
         """Pass on that the client reads too slowly."""
         self._write_paused = True
-        if not self.is_idle and (handler := self._queue[0].handler) is not None:
+        if not self.is_idle and self._queue and (handler := self._queue[0].handler):
             handler.pause_response()
 
     def resume_writing(self) -> None:
         """Pass on that the client has caught up."""
         self._write_paused = False
-        if not self.is_idle and (handler := self._queue[0].handler) is not None:
+        if not self.is_idle and self._queue and (handler := self._queue[0].handler):
             handler.resume_response()
 
     # llhttp's side: note what was seen.
@@ -713,8 +733,9 @@ class _Connection(asyncio.Protocol):
         self._server.stream_finished()
         self._queue.clear()
         self._deaf = True
+        self._is_resetting = True
         self._update_reading()
-        reset_connection(self._transport)
+        reset_when_sent(self._transport, self._server.clock)
 
     def _linger(self) -> None:
         """End our side, and read on until the client has ended its own."""
@@ -756,6 +777,8 @@ class _Connection(asyncio.Protocol):
     @property
     def is_idle(self) -> bool:
         """Whether no response is open or due."""
+        if self._is_resetting:
+            return False  # its end is still to be told
         if not self._queue:
             return True
         stream = self._queue[0].stream
@@ -767,8 +790,13 @@ class _Connection(asyncio.Protocol):
 
     def abort(self, error: BaseException | None) -> None:
         """Close at once, telling an open stream why."""
+        stream = self._queue[0].stream if self._queue else None
+        is_cut = stream is not None and stream.is_open_ended
         self._lose_client(self._now(), error)
-        self._transport.abort()
+        if is_cut or self._is_resetting:
+            reset_connection(self._transport)
+        else:
+            self._transport.abort()
 
     def sweep(self, now_ns: int, idle_ns: int) -> None:
         """Close the connection if it was idle for too long, or its client has left."""
@@ -869,7 +897,8 @@ class Server:
         self._idle_timeout_s = idle_timeout_s
         self._server: asyncio.Server | None = None
         self._sweep: asyncio.TimerHandle | None = None
-        self._empty: asyncio.Event | None = None
+        self._emptied = asyncio.Event()
+        self._emptied.set()
         self._address = Address("", 0)
 
     async def listen(self, host: str, port: int, *, reuse_port: bool = False) -> None:
@@ -936,24 +965,22 @@ class Server:
             self._sweep = None
 
     async def _wait_empty(self, timeout_s: float) -> None:
-        if not self.connections:
-            return
-        self._empty = asyncio.Event()
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
-                await self._empty.wait()
-        except TimeoutError:
-            pass
-        finally:
-            self._empty = None
+                await self._emptied.wait()
 
     # Called by the connections.
+
+    def connection_made(self, connection: _Connection) -> None:
+        """Keep a connection."""
+        self.connections.add(connection)
+        self._emptied.clear()
 
     def connection_lost(self, connection: _Connection) -> None:
         """Forget a connection."""
         self.connections.discard(connection)
-        if self._empty is not None and not self.connections:
-            self._empty.set()
+        if not self.connections:
+            self._emptied.set()
 
     def stream_finished(self) -> None:
         """Count a response that is over."""

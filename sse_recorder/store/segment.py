@@ -127,6 +127,8 @@ class OpenSegment:
         self.began_ns = began_ns
         self.journal = journal.Journal(layout.journal(name))
         self.batches: Batches = {table: [] for table in SCHEMAS}
+        self.is_suspect = False
+        """Whether the journal may have records whose rows are not here."""
 
     @property
     def size(self) -> int:

@@ -16,10 +16,11 @@ read again, because what was open in its journal goes on in one that was not lis
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
+from threading import Lock
 from typing import Any, Self
 
 import duckdb
@@ -58,6 +59,7 @@ class Store:
         self.path = path
         self._files: dict[str, list[str]] = {}
         self._live: dict[str, pa.Table] = {}
+        self._lock = Lock()
         self._connection = duckdb.connect(config=_CONFIG)
         # What a query prints must not depend on where it is run.
         self._connection.execute("SET TimeZone = 'UTC'")
@@ -102,6 +104,8 @@ class Store:
     def sql(self, query: str, params: Sequence[object] = ()) -> pa.Table:
         """Run SQL over the tables `exchanges`, `chunks`, `frames` and `tool_calls`.
 
+        Any thread may ask; queries run one after another.
+
         Args:
             query: DuckDB's SQL.
             params: values for its `?` placeholders.
@@ -117,7 +121,9 @@ class Store:
             try:
                 return running.result()
             except KeyboardInterrupt:
-                self._connection.interrupt()
+                while not running.done():  # it may not have begun yet
+                    self._connection.interrupt()
+                    wait([running], timeout=0.05)
                 raise
             except duckdb.Error as error:
                 # Some errors that only a damaged file makes have no class of their own.
@@ -126,10 +132,14 @@ class Store:
                 raise UsageError(f"{error}; {_SQL_HELP}") from error
 
     def _run(self, query: str, params: list[object]) -> pa.Table:
-        relation: duckdb.DuckDBPyRelation | None = self._connection.sql(
-            query, params=params or None
-        )  # None for a query that is empty
-        return pa.table({}) if relation is None else relation.to_arrow_table()
+        # A connection does one thing at a time, and its tables are its own.
+        with self._lock:
+            relation: duckdb.DuckDBPyRelation | None = self._connection.sql(
+                query, params=params or None
+            )
+            if relation is None:
+                raise UsageError(f"there is no query in {query!r}; {_SQL_HELP}")
+            return relation.to_arrow_table()
 
     def exchanges(self, where: str = "true") -> Iterator[Exchange]:
         """Give the exchanges in the order in which they began.

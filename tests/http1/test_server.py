@@ -1012,3 +1012,75 @@ def test_a_body_that_its_connection_ends_is_broken_by_a_reset(run: Run) -> None:
                 await peer.read_all()
 
     run(main())
+
+
+async def cut_short(server_stops: bool, idle_timeout_s: float) -> None:  # noqa: FBT001
+    """Reset a response whose client does not read yet, and see how it ends for it."""
+    body = b"x" * (8 << 20)
+
+    def answer_and_reset(received: Received) -> None:
+        received.stream.send_head(ResponseHead(200, "OK"))
+        received.stream.send_data(body)
+        received.stream.abort(reset=True)
+
+    app = App(answer_and_reset)
+    async with (
+        serving(app, idle_timeout_s=idle_timeout_s) as server,
+        peer_of(server) as peer,
+    ):
+        peer.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        await peer.expect(b"HTTP/1.1 200 OK\r\n\r\n")
+        if server_stops:
+            await server.close(grace_s=0.1)
+        else:
+            await asyncio.sleep(3 * idle_timeout_s)
+            await peer.expect(body)
+        with pytest.raises(ConnectionResetError):
+            await peer.read_all()
+
+
+def test_a_reset_that_waits_for_its_client_is_not_idle(run: Run) -> None:
+    """However long the client takes, all bytes come, and then the reset."""
+    run(cut_short(server_stops=False, idle_timeout_s=0.3))
+
+
+def test_a_reset_stays_a_reset_when_the_server_stops(run: Run) -> None:
+    """What could not be sent is lost, and the client is not told that it was all."""
+    run(cut_short(server_stops=True, idle_timeout_s=300))
+
+
+def test_a_body_that_its_connection_ends_is_reset_when_the_server_stops(
+    run: Run,
+) -> None:
+    """Half of it must not look like the whole."""
+
+    def answer_half(received: Received) -> None:
+        received.stream.send_head(ResponseHead(200, "OK"))
+        received.stream.send_data(b"half")
+
+    async def main() -> None:
+        async with serving(App(answer_half)) as server, peer_of(server) as peer:
+            peer.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            await peer.expect(b"HTTP/1.1 200 OK\r\n\r\nhalf")
+            await server.close(grace_s=0)
+            with pytest.raises(ConnectionResetError):
+                await peer.read_all()
+
+    run(main())
+
+
+def test_who_waits_to_close_hears_when_all_have_gone(run: Run) -> None:
+    """Closing twice is closing sooner, for the first who asked as well."""
+
+    async def main() -> None:
+        app = App(answer_nothing)
+        async with serving(app) as server, peer_of(server) as peer:
+            peer.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            await app.log.until("end")
+            first = asyncio.create_task(server.close(grace_s=25))
+            await asyncio.sleep(0)
+            await server.close(grace_s=0)
+            async with asyncio.timeout(5):
+                await first
+
+    run(main())

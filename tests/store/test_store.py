@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -355,7 +356,8 @@ def test_a_query_may_have_values_and_may_return_nothing(tmp_path: Path) -> None:
         found = store.sql("SELECT ? AS a, seq FROM frames LIMIT ?", ["x", 1])
         assert found.to_pylist() == [{"a": "x", "seq": 0}]
         assert store.sql("CREATE TABLE mine (a INT)").num_rows == 0
-        assert store.sql("").num_rows == 0
+        with pytest.raises(UsageError, match="there is no query in ''"):
+            store.sql("")
 
 
 def test_times_of_day_are_what_sql_has_functions_for(tmp_path: Path) -> None:
@@ -499,3 +501,10 @@ def test_an_exchange_row_is_an_exchange(tmp_path: Path) -> None:
         assert isinstance(exchange.outcome, Outcome)
         assert exchange.response_headers == STREAM
         assert exchange.sent_ns == 1 * MS
+
+
+def test_any_thread_may_ask(tmp_path: Path) -> None:
+    """Queries of several threads run one after another, and each gets its answer."""
+    with opened(tmp_path, RECORDS) as (store, _), ThreadPoolExecutor(8) as pool:
+        answers = pool.map(lambda n: store.sql("SELECT ? AS n", [n]), range(100))
+        assert [table.column(0)[0].as_py() for table in answers] == list(range(100))
