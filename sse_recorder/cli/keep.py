@@ -101,8 +101,8 @@ def recover(store: str) -> int:
     """
     if not Path(store).is_dir():
         raise StoreError(
-            f"{store}: not a folder of recordings, which alone can need recovering;"
-            " name one with --store"
+            f"{store}: not a folder, and nothing else can need recovering; name a"
+            " store with --store"
         )
     found = recover_store(Path(store))
     for item in found:

@@ -109,7 +109,7 @@ def test_rows_come_in_their_order(
 
 @pytest.mark.parametrize(
     ("format_", "expected"),
-    [("table", "(no rows)\n"), ("json", "[]\n"), ("jsonl", ""), ("csv", "a,b\r\n")],
+    [("table", "(no rows)\n"), ("json", "[]\n"), ("jsonl", ""), ("csv", "a,b\n")],
 )
 def test_no_rows_are_told_apart_from_no_output(
     capsys: pytest.CaptureFixture[str], format_: str, expected: str
