@@ -36,7 +36,9 @@ $(VENV)/.dev: requirements-dev.lock $(VENV)/.runtime
 	@touch $@
 
 demo: $(VENV)/.runtime
-	$(BIN)/sse-recorder demo
+	@$(BIN)/sse-recorder demo
+	@echo
+	@echo "(\`. $(BIN)/activate\` puts sse-recorder on your path.)"
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -q
