@@ -18,7 +18,7 @@ from otlp_receiver import attributes, otlp_receiver
 
 from sse_recorder.errors import UsageError
 from sse_recorder.exchange import Exchange
-from sse_recorder.http1.server import reset_connection
+from sse_recorder.http1.sockets import reset_connection
 from sse_recorder.otel import Telemetry
 from sse_recorder.proxy import Recorder, Upstream
 from sse_recorder.store.store import Store

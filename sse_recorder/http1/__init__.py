@@ -3,6 +3,8 @@
     framing.py   pure: heads and bodies to bytes, and what headers say about framing
     server.py    the side that clients connect to
     client.py    the side that connects to an upstream
+    answers.py   small JSON answers of our own
+    sockets.py   resets, and who has left
 
 llhttp, through httptools, splits the bytes; connections, their reuse, flow control and
 limits are ours.  Nothing here knows about recording: what was read is handed on in the

@@ -37,12 +37,8 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import fcntl
 import logging
 import socket
-import struct
-import sys
-import termios
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -56,6 +52,7 @@ from sse_recorder.errors import ListenError
 from sse_recorder.exchange import Headers, RequestHead, ResponseHead, header
 from sse_recorder.http1 import framing
 from sse_recorder.http1.answers import send_json_error
+from sse_recorder.http1.sockets import has_left, reset_connection, reset_when_sent
 
 PIPELINE_BYTES_MAX: Final = 64 * 1024
 """How much of later requests may wait while one is answered."""
@@ -70,13 +67,6 @@ section 9.6)."""
 
 _REQUEST_OVERHEAD: Final = 256  # what a waiting request weighs besides its bytes
 _SWEEP_S: Final = 1.0
-_RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)  # SO_LINGER: on, zero seconds
-_TCP_LEFT: Final = frozenset({7, 8})  # CLOSE and CLOSE_WAIT, as Linux numbers them
-_RESET_POLL_S: Final = 0.005
-_RESET_POLL_MAX_S: Final = 0.2
-_RESET_PATIENCE_S: Final = 10
-_RESET_LIMIT_S: Final = 60
-_NS_PER_S: Final = 1_000_000_000
 
 _logger = logging.getLogger("sse_recorder.http1")
 
@@ -328,64 +318,6 @@ class ResponseStream:
         self.finished = True
         self.keep_alive = False
         self._write = None
-
-
-def reset_connection(transport: asyncio.Transport) -> None:
-    """Close a connection with a TCP reset at once, so that its peer reads an error."""
-    sock = transport.get_extra_info("socket")
-    if sock is not None and not transport.is_closing():
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-    transport.abort()
-
-
-def reset_when_sent(transport: asyncio.Transport, clock: Clock) -> None:
-    """Reset a connection when its peer has taken what was written.
-
-    A reset throws away what was not sent yet, so it waits: for as long as the peer
-    takes something every `_RESET_PATIENCE_S`, and for `_RESET_LIMIT_S` at most.
-    """
-    loop = asyncio.get_running_loop()
-    began_ns = progress_ns = clock.monotonic_ns()
-    left_before, pause_s = -1, _RESET_POLL_S
-
-    def look() -> None:
-        nonlocal left_before, pause_s, progress_ns
-        if transport.is_closing():
-            return
-        now_ns = clock.monotonic_ns()
-        left = transport.get_write_buffer_size() + _in_kernel(transport)
-        if left != left_before:
-            left_before, pause_s, progress_ns = left, _RESET_POLL_S, now_ns
-        is_stuck = now_ns - progress_ns > _RESET_PATIENCE_S * _NS_PER_S
-        is_late = now_ns - began_ns > _RESET_LIMIT_S * _NS_PER_S
-        if not left or is_stuck or is_late:
-            reset_connection(transport)
-            return
-        # Seldomer while nothing happens: thousands may have to be watched at once.
-        loop.call_later(pause_s, look)
-        pause_s = min(2 * pause_s, _RESET_POLL_MAX_S)
-
-    look()
-
-
-def _has_left(transport: asyncio.Transport) -> bool:
-    """Tell whether a peer has ended or reset its side, where the platform says so."""
-    sock = transport.get_extra_info("socket")
-    try:
-        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)
-    except (AttributeError, OSError):
-        return False
-    return bool(info[0] in _TCP_LEFT)
-
-
-def _in_kernel(transport: asyncio.Transport) -> int:
-    """Return how many bytes the kernel has not sent, or has no word of yet."""
-    sock = transport.get_extra_info("socket")
-    try:
-        count = fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4))
-    except OSError:
-        return 0  # not a question for every platform
-    return int.from_bytes(count, sys.byteorder)
 
 
 class _Connection(asyncio.Protocol):
@@ -802,7 +734,7 @@ class _Connection(asyncio.Protocol):
         """Close the connection if it was idle for too long, or its client has left."""
         if not self.is_idle:
             # Who does not read does not see the end either, so it is asked for.
-            if not self._reading and _has_left(self._transport):
+            if not self._reading and has_left(self._transport):
                 self.abort(None)
             return
         sent = not self._transport.get_write_buffer_size()

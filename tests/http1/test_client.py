@@ -24,7 +24,7 @@ from sse_recorder.http1.client import (
     connect,
     default_ssl_context,
 )
-from sse_recorder.http1.server import reset_connection
+from sse_recorder.http1.sockets import reset_connection
 
 HOST = ("Host", "a")
 GET = RequestHead("GET", "/x", (HOST,))

@@ -30,8 +30,8 @@ from sse_recorder.http1.server import (
     ResponseStream,
     Server,
     _Connection,
-    reset_connection,
 )
+from sse_recorder.http1.sockets import reset_connection
 
 GET = b"GET /%b HTTP/1.1\r\nHost: a\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b"
