@@ -38,12 +38,13 @@ class Service(Protocol):
 
 
 S = TypeVar("S", bound=Service)
+T = TypeVar("T")
 
 
-def run(main: Coroutine[Any, Any, None]) -> None:
-    """Run a coroutine on the fastest loop that there is, until it ends."""
+def run(main: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine on the fastest loop that there is, and return its result."""
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
-        runner.run(main)
+        return runner.run(main)
 
 
 @contextmanager

@@ -22,7 +22,8 @@ from typing import Any, Final, NamedTuple
 from sse_recorder.clock import SYSTEM, Clock
 from sse_recorder.exchange import Headers, RequestHead, ResponseHead
 from sse_recorder.http1.answers import send_json_error
-from sse_recorder.http1.server import ResponseStream, Server
+from sse_recorder.http1.response import ResponseStream
+from sse_recorder.http1.server import Server
 from sse_recorder.sse import encode_event
 from sse_recorder.timer import Timer
 

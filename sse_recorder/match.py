@@ -28,9 +28,10 @@ Paths and prefixes
 ------------------
 What a client asks for may not be what goes upstream: `/chat` becomes `/v2/chat` where
 the upstream URL has a path, `/openai/v1/x` becomes `/v1/x` where a route has a prefix.
-Therefore two paths match when one ends with the other at a slash.  Equal paths beat
-such suffixes, and a longer common suffix beats a shorter one.  There is no other
-fuzziness: a wrong answer costs more time than a miss that names what differs.
+A recording knows both paths where they differ, and either finds it.  For clients whose
+base URL is yet another, two paths match when one ends with the other at a slash.  Equal
+paths beat such suffixes, and a longer common suffix beats a shorter one.  There is no
+other fuzziness: a wrong answer costs more time than a miss that names what differs.
 """
 
 from __future__ import annotations
@@ -39,12 +40,16 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from typing import Final, Generic, NamedTuple, TypeAlias, TypeVar
 from urllib.parse import unquote_to_bytes
 
 from sse_recorder.exchange import Headers, header, media_type
+
+PARSED_BYTES_MAX: Final = 16 << 20
+"""The longest request body that is compared by what it means; a longer one is compared
+by its bytes, because what it means can take many times its memory."""
 
 T = TypeVar("T")
 
@@ -102,15 +107,27 @@ class Canonical:
     """Hexadecimal sha256 of everything."""
 
 
-def request_key(method: str, target: str, headers: Headers, body: bytes) -> str:
+class BodyDigest(NamedTuple):
+    """What is known of a body that is longer than `PARSED_BYTES_MAX`."""
+
+    size: int
+    sha256: str
+    """Hexadecimal."""
+
+
+def request_key(
+    method: str, target: str, headers: Headers, body: bytes | BodyDigest
+) -> str:
     """Return the hexadecimal sha256 of the canonical request."""
     return canonical(method, target, headers, body).key
 
 
-def canonical(method: str, target: str, headers: Headers, body: bytes) -> Canonical:
+def canonical(
+    method: str, target: str, headers: Headers, body: bytes | BodyDigest
+) -> Canonical:
     """Return the canonical form of a request."""
     path, _, query_text = _ORIGIN.sub("", target, count=1).partition("?")
-    path = _ESCAPE.sub(_normal_escape, path) or "/"
+    path = _canonical_path(path)
     query = _fields(_urlencoded(_wire(query_text)))
     form = _canonical_body(headers, body)
     content = _digest([method, query, form])
@@ -122,6 +139,10 @@ def canonical(method: str, target: str, headers: Headers, body: bytes) -> Canoni
 _ORIGIN = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://[^/?]*")
 _ESCAPE = re.compile(r"%([0-9A-Fa-f]{2})")
 _UNRESERVED = re.compile(r"[A-Za-z0-9._~-]")
+
+
+def _canonical_path(path: str) -> str:
+    return _ESCAPE.sub(_normal_escape, path) or "/"
 
 
 def _normal_escape(escape: re.Match[str]) -> str:
@@ -168,12 +189,14 @@ def _fields(pairs: Iterable[tuple[str, Value]]) -> Fields:
 # --- bodies ---------------------------------------------------------------------------
 
 
-def _canonical_body(headers: Headers, body: bytes) -> Body:
+def _canonical_body(headers: Headers, body: bytes | BodyDigest) -> Body:
+    if isinstance(body, BodyDigest):
+        return Body("bytes", f"sha256:{body.sha256}, {body.size} B")
     if not body:
         return Body("none")
     coding = (header(headers, "content-encoding") or "identity").strip().lower()
     try:
-        if coding == "identity":
+        if coding == "identity" and len(body) <= PARSED_BYTES_MAX:
             return _parsed(header(headers, "content-type"), media_type(headers), body)
     except (ValueError, RecursionError):
         pass  # not what its label says: the bytes are all there is to compare
@@ -323,6 +346,11 @@ def _closeness(recorded: str, received: str) -> tuple[int, int]:
     return 0, sum(one == other for one, other in zip(*ends, strict=False))
 
 
+def _best(paths: Iterable[str], received: str) -> tuple[tuple[int, int], str]:
+    """Return the rank of the path that is closest to a received one, and that path."""
+    return max((_closeness(path, received), path) for path in paths)
+
+
 def _pairs(
     name: str, recorded: _Side, received: _Side
 ) -> Iterator[tuple[str, _Side, _Side]]:
@@ -462,12 +490,15 @@ class Miss(Generic[T]):
 
 # --- the matcher ----------------------------------------------------------------------
 
+Paths: TypeAlias = "tuple[str, ...]"
+"""The paths by which a recording is found: as sent upstream, and as received."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Entry(Generic[T]):
     recording: T
     method: str
-    path: str
+    paths: Paths
     request: tuple[str, str, Headers, bytes]
     """Kept instead of its canonical form, which is needed only to explain a miss and
     can be several times as large; the bytes are the recording's own."""
@@ -477,6 +508,7 @@ class _Entry(Generic[T]):
 class _Group:
     """The recordings of one request, as positions in recorded order."""
 
+    paths: Paths
     entries: list[int] = field(default_factory=list)
     served: int = 0
 
@@ -495,18 +527,43 @@ class Matcher(Generic[T]):
 
     def __init__(self) -> None:
         self._entries: list[_Entry[T]] = []
-        # Content, then path: an equal path is found without looking at the others.
-        self._groups: dict[str, dict[str, _Group]] = {}
+        # By content, then by paths.
+        self._groups: dict[str, dict[Paths, _Group]] = {}
+        # By content and any path: an equal one is found without looking at the others.
+        self._by_path: dict[tuple[str, str], list[_Group]] = {}
 
     def add(
-        self, recording: T, method: str, target: str, headers: Headers, body: bytes
+        self,
+        recording: T,
+        method: str,
+        target: str,
+        headers: Headers,
+        body: bytes,
+        *,
+        received_path: str | None = None,
     ) -> None:
-        """Add a recording and its request, masked, after those already there."""
+        """Add a recording and its request, masked, after those already there.
+
+        Args:
+            recording: what `find` is to return.
+            method: of the request.
+            target: path and query as sent upstream.
+            headers: of the request.
+            body: of the request.
+            received_path: the path as the client sent it, where that is another.
+        """
         form = canonical(method, target, headers, body)
-        paths = self._groups.setdefault(form.content, {})
-        paths.setdefault(form.path, _Group()).entries.append(len(self._entries))
+        paths: Paths = (form.path,)
+        if received_path and (received := _canonical_path(received_path)) != form.path:
+            paths = (form.path, received)
+        group = self._groups.setdefault(form.content, {}).get(paths)
+        if group is None:
+            group = self._groups[form.content][paths] = _Group(paths)
+            for path in paths:
+                self._by_path.setdefault((form.content, path), []).append(group)
+        group.entries.append(len(self._entries))
         request = (method, target, headers, body)
-        self._entries.append(_Entry(recording, method, form.path, request))
+        self._entries.append(_Entry(recording, method, paths, request))
 
     def find(
         self, method: str, target: str, headers: Headers, body: bytes
@@ -543,28 +600,33 @@ class Matcher(Generic[T]):
         return [self._entries[at].recording for at in sorted(waiting)]
 
     def _all_groups(self) -> Iterator[_Group]:
-        for paths in self._groups.values():
-            yield from paths.values()
+        for groups in self._groups.values():
+            yield from groups.values()
 
     def _closest(self, live: Canonical) -> list[_Group]:
-        paths = self._groups.get(live.content, {})
-        if live.path in paths:
-            return [paths[live.path]]
-        ranks = {path: _closeness(path, live.path) for path in paths}
+        if equal := self._by_path.get((live.content, live.path)):
+            return equal
+        groups = self._groups.get(live.content, {})
+        ranks = {paths: _best(paths, live.path)[0] for paths in groups}
         best = max(ranks.values(), default=(0, 0))
-        return [paths[path] for path in paths if best[0] and ranks[path] == best]
+        return [groups[paths] for paths in groups if best[0] and ranks[paths] == best]
 
     def _miss(self, live: Canonical) -> Miss[T]:
         if not self._entries:
             return Miss(live.method, live.path, None, "path", ABSENT, live.path)
         # Bodies are read again for the best paths and methods only.
         ranks = [
-            (_closeness(entry.path, live.path), entry.method == live.method)
+            (_best(entry.paths, live.path)[0], entry.method == live.method)
             for entry in self._entries
         ]
         best = max(ranks)
         rivals = [
-            (entry.recording, canonical(*entry.request))
+            (
+                entry.recording,
+                replace(
+                    canonical(*entry.request), path=_best(entry.paths, live.path)[1]
+                ),
+            )
             for entry, rank in zip(self._entries, ranks, strict=True)
             if rank == best
         ]

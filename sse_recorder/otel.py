@@ -416,6 +416,8 @@ class Telemetry:
         self._scope = InstrumentationScope(
             "sse_recorder", __version__, semconv.SCHEMA_URL
         )
+        self.environ: Mapping[str, str] | None = None
+        """The variables that it was made from; None where it was made otherwise."""
         self._sampler = sampler or DEFAULT_ON
         self._delivery = _Delivery(exporter, clock)
         for name in _SDK_LOGGERS:
@@ -448,12 +450,14 @@ class Telemetry:
         resource, sampler = _resource(environ), _sampler(environ)
         try:
             exporter = OTLPSpanExporter(endpoint=endpoint)
-            return cls(exporter, resource=resource, sampler=sampler, clock=clock)
+            made = cls(exporter, resource=resource, sampler=sampler, clock=clock)
         except ValueError as error:  # a timeout, a compression, the size of a queue
             raise UsageError(
                 f"The exporter refuses its settings ({error}); "
                 "correct the OTEL_EXPORTER_OTLP_* or OTEL_BSP_* variables."
             ) from error
+        made.environ = dict(environ)
+        return made
 
     def context(self, exchange_id: str, headers: Headers) -> TraceContext:
         """Return the position of a new exchange in its trace, to be sent upstream.

@@ -1,9 +1,9 @@
 """The recording reverse proxy.
 
-Each client connection has an upstream connection of its own, opened by its first
-request and kept alive with it, so both sides see the connections that they would see
-without us.  A read from the upstream is written to the client in the same call, and
-only then handed to the tap:
+Each client connection has upstream connections of its own, one for each server that it
+asks for, opened by the first request that goes there and kept alive with it, so both
+sides see the connections that they would see without us.  A read from the upstream is
+written to the client in the same call, and only then handed to the tap:
 
     upstream ─▶ Connection.data_received ─▶ relay ─▶ ResponseStream.send_data
                                               └────▶ Tap.data
@@ -14,6 +14,9 @@ reads slowly the upstream is read slowly, and the other way round for request bo
 Headers keep their order, case and duplicates.  Those that belong to one connection
 (RFC 9110 section 7.6.1) are taken off, `Host` is set to the upstream's, and
 `traceparent` is set to the exchange's own span where spans are exported.
+
+What no route takes is answered 404, and while the recording cannot be written and that
+is to be refused, everything is answered 503.  Both are counted, and not recorded.
 """
 
 from __future__ import annotations
@@ -21,15 +24,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
 from http import HTTPStatus
 from pathlib import Path
-from typing import Final, Self
-from urllib.parse import urlsplit
+from types import MappingProxyType
+from typing import Final, Literal
 
 from sse_recorder.capture import Limits, Writer
 from sse_recorder.clock import SYSTEM, Clock
-from sse_recorder.errors import ListenError, UpstreamError, UsageError
+from sse_recorder.errors import ListenError, UpstreamError
 from sse_recorder.exchange import (
     Ending,
     Headers,
@@ -42,84 +48,81 @@ from sse_recorder.exchange import (
 )
 from sse_recorder.http1 import framing
 from sse_recorder.http1.answers import send_json_error
-from sse_recorder.http1.client import (
-    Connection,
-    Failure,
-    Origin,
-    connect,
-    default_ssl_context,
-)
-from sse_recorder.http1.server import ResponseStream, Server
+from sse_recorder.http1.client import Connection, Failure, Origin, connect
+from sse_recorder.http1.limits import Limits as HttpLimits
+from sse_recorder.http1.response import ResponseStream
+from sse_recorder.http1.server import Server
 from sse_recorder.otel import Telemetry
 from sse_recorder.redact import Redactor
+from sse_recorder.routing import Found, Routes
+from sse_recorder.stats import Stats, Usage
 from sse_recorder.trace import exchange_context, parse_traceparent
 
 log = logging.getLogger("sse_recorder.proxy")
 
 CONNECT_TIMEOUT_S: Final = 10
 REQUEST_BUFFER_BYTES: Final = 64 << 10
-"""How much of a request body may wait for the upstream connection to be there."""
+"""How much of a request body may wait for the upstream connection to be there, or be
+kept for the case that it has to be sent again."""
+
+REPEATABLE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
+"""Methods that mean the same when they are asked twice (RFC 9110 section 9.2.2)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Upstream:
-    """Where requests go: an origin, and the path that goes in front of theirs."""
-
-    origin: Origin
-    base_path: str = ""
-
-    @classmethod
-    def parse(cls, url: str, tls: ssl.SSLContext | None = None) -> Self:
-        """Read an upstream URL.
-
-        Raises:
-            UsageError: it is not an http or https URL, or has a query or credentials.
-        """
-        origin = Origin.from_url(url)
-        parts = urlsplit(url)
-        is_plain = parts.path.isascii() and parts.path.isprintable()
-        if parts.query or parts.fragment or " " in parts.path or not is_plain:
-            raise UsageError(
-                f"{url!r} cannot be an upstream: give scheme, host, port and path only,"
-                " percent-encoded, such as https://api.example.com/v2"
-            )
-        if origin.scheme == "https":
-            # Made once: it reads the authorities' certificates, which takes 20 ms.
-            origin = replace(origin, ssl_context=tls or default_ssl_context())
-        return cls(origin, parts.path.rstrip("/"))
-
-    @property
-    def authority(self) -> str:
-        """Host and port, as in a URL and in the Host header."""
-        return self.origin.authority
-
-    def target(self, target: str) -> str:
-        """Return the request target that is asked for upstream."""
-        return self.base_path + target
+_NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 class Recorder:
-    """A recording proxy: one upstream, one store, one address to listen on.
+    """A recording proxy: one address to listen on, one store, any number of upstreams.
+
+    Args:
+        upstream: where requests go that no route takes; None for nowhere.
+        routes: upstream URLs by the prefix of the path that goes there.
+        store: the folder to record into.
+        tags: what every exchange is labelled with.
+        host: the address to listen on.
+        port: 0 picks one.
+        reuse_port: let other processes listen on the same port.
+        on_client_abort: what becomes of an exchange whose client leaves after its
+            request: its upstream is closed at once, or read and recorded to the end.
+        on_write_error: what becomes of requests while the recording cannot be written:
+            they go on, or are refused with 503.
+        redactor: what masks secrets.
+        telemetry: where spans go.
+        limits: of the queue and of segments.
+        own_process: whether a process of its own writes, which costs a third of a
+            second to start and keeps the streams out of its way.
+        http_limits: of what is taken from clients.
+        tls: how to check the upstreams' certificates.
+        clock: gives the time of everything.
 
     Raises:
-        UsageError: the upstream URL is wrong.
+        UsageError: an upstream URL or a route is wrong, or there is none.
         StoreError: the store cannot be written.
     """
 
     def __init__(
         self,
-        upstream: str,
+        upstream: str | None = None,
         *,
         store: str | Path,
+        routes: Mapping[str, str] = _NOTHING,
+        tags: Mapping[str, str] = _NOTHING,
         host: str = "127.0.0.1",
         port: int = 0,
+        reuse_port: bool = False,
+        on_client_abort: Literal["close", "finish"] = "close",
+        on_write_error: Literal["go-on", "refuse"] = "go-on",
         redactor: Redactor | None = None,
         telemetry: Telemetry | None = None,
         limits: Limits | None = None,
+        own_process: bool = False,
+        http_limits: HttpLimits | None = None,
         tls: ssl.SSLContext | None = None,
         clock: Clock = SYSTEM,
     ) -> None:
-        self.upstream = Upstream.parse(upstream, tls)
+        self.routes = Routes.parse(upstream, routes, tls)
+        self.tags = dict(tags)
         self.clock = clock
         self.telemetry = telemetry
         self.writer = Writer(
@@ -128,16 +131,38 @@ class Recorder:
             spans=telemetry,
             limits=limits,
             clock=clock,
+            own_process=own_process,
+            environ=telemetry.environ if telemetry else None,
         )
         self.relays: set[Relay] = set()
         """The exchanges that are open."""
         self.count = 0
         """How many there have been."""
+        self.latest_id = ""
+        """The id of the one that began last."""
+        self.refused: Counter[str] = Counter()
+        """Requests that were answered here, by the type of the error."""
+        self.ended: Counter[str] = Counter()
+        """Exchanges that are over, by outcome."""
+        self.request_bytes = self.response_bytes = 0
+        """Of the bodies of those."""
         self.spans_lost = 0
         """Spans that had not been delivered when it stopped."""
+        self.finishes = on_client_abort == "finish"
+        """Whether a response is read to its end when its client has left."""
+        self.finishing: set[Relay] = set()
+        """The exchanges of which that is true."""
+        self.all_finished = asyncio.Event()
+        self._refuses = on_write_error == "refuse"
         self._latest_start = 0
         self._address = (host, port)
-        self._server = Server(lambda: _ClientConnection(self), clock=clock)
+        self._reuse_port = reuse_port
+        self._server = Server(
+            lambda: _ClientConnection(self),
+            clock=clock,
+            limits=http_limits,
+            files_each=2,  # the client's, and the upstream's that belongs to it
+        )
 
     async def start(self) -> None:
         """Listen.
@@ -146,7 +171,7 @@ class Recorder:
             ListenError: the address is taken or not ours.
         """
         try:
-            await self._server.listen(*self._address)
+            await self._server.listen(*self._address, reuse_port=self._reuse_port)
         except ListenError:
             self.writer.close()
             raise
@@ -155,6 +180,32 @@ class Recorder:
     def url(self) -> str:
         """Where clients send what they would send to the upstream."""
         return self._server.url
+
+    def stats(self) -> Stats:
+        """Return what has been counted so far."""
+        writer = self.writer.health()
+        return Stats(
+            problems=writer.problems,
+            exchanges=dict(self.ended),
+            open_exchanges=len(self.relays),
+            connections=len(self._server.connections),
+            request_bytes=self.request_bytes
+            + sum(relay.request_bytes for relay in self.relays),
+            response_bytes=self.response_bytes
+            + sum(relay.response_bytes for relay in self.relays),
+            refused_requests=dict(self.refused),
+            refused_records=writer.refused,
+            queued_bytes=writer.queued_bytes,
+            journal_errors=writer.journal_errors,
+            seals=writer.seals,
+            seal_failures=writer.seal_failures,
+            writer_restarts=writer.writer_restarts,
+            usage=Usage.of(),
+        )
+
+    def problems(self) -> tuple[str, ...]:
+        """Return why requests are to be refused now; nothing where they never are."""
+        return self.writer.health().problems if self._refuses else ()
 
     def started_at(self, at_ns: int) -> int:
         """Return the wall time of a moment; later for each exchange than for the last.
@@ -172,34 +223,94 @@ class Recorder:
         Args:
             grace_s: how long open exchanges may take to end.
         """
+        loop = asyncio.get_running_loop()
+        until = loop.time() + grace_s
         await self._server.drain(grace_s)
+        if self.finishing:
+            self.all_finished.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(until):
+                    await self.all_finished.wait()
         for relay in list(self.relays):
             relay.interrupt()
         await self._server.close(grace_s=0)
-        loop = asyncio.get_running_loop()
         await loop.run_in_executor(None, self.writer.close)
+        self.spans_lost = self.writer.spans_lost
         if self.telemetry is not None:
-            lost = await loop.run_in_executor(None, self.telemetry.close)
-            self.spans_lost = lost
+            self.spans_lost += await loop.run_in_executor(None, self.telemetry.close)
 
 
 class _ClientConnection:
-    """One connection of a client, with the upstream connection that belongs to it."""
+    """One connection of a client, with the upstream connections that belong to it."""
 
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
-        self.upstream: Connection | None = None
+        self.upstreams: dict[Origin, Connection] = {}
 
     def request_head(
         self, head: RequestHead, stream: ResponseStream, at_ns: int
-    ) -> Relay:
-        """Begin an exchange."""
-        return Relay(self._recorder, self, head, stream, at_ns)
+    ) -> Relay | _Refused:
+        """Begin an exchange, or answer in its place."""
+        recorder = self._recorder
+        if problems := recorder.problems():
+            recorder.refused["recorder_unhealthy"] += 1
+            return _Refused.unhealthy(stream, problems)
+        found = recorder.routes.find(head.method, head.target)
+        if found is None:
+            recorder.refused["no_route"] += 1
+            return _Refused.no_route(stream, head.path, recorder.routes.prefixes)
+        return Relay(recorder, self, head, stream, at_ns, found)
 
     def connection_closed(self) -> None:
-        """Close the upstream's connection with the client's."""
-        if self.upstream is not None:
-            self.upstream.close()
+        """Close the upstreams' connections with the client's."""
+        for upstream in self.upstreams.values():
+            upstream.close()
+
+
+class _Refused:
+    """A request that has had its answer already."""
+
+    @classmethod
+    def unhealthy(cls, stream: ResponseStream, problems: tuple[str, ...]) -> _Refused:
+        """Say that it would not be recorded."""
+        send_json_error(
+            stream,
+            HTTPStatus.SERVICE_UNAVAILABLE,
+            "recorder_unhealthy",
+            f"This request would not be recorded: {'; '.join(problems)}. Mend that, or"
+            " run the recorder with --on-write-error continue.",
+            (("Retry-After", "1"),),
+        )
+        return cls()
+
+    @classmethod
+    def no_route(
+        cls, stream: ResponseStream, path: str, prefixes: list[str]
+    ) -> _Refused:
+        """Say which prefixes there are."""
+        send_json_error(
+            stream,
+            HTTPStatus.NOT_FOUND,
+            "no_route",
+            f"No route takes {path}: begin the path with {' or '.join(prefixes)}, or"
+            " give the recorder an --upstream for everything else.",
+        )
+        return cls()
+
+    def request_data(self, data: bytes, at_ns: int) -> None:
+        """Drop it."""
+
+    def request_end(self, at_ns: int, trailers: Headers) -> None:
+        """Nothing is left to do."""
+
+    def client_gone(self, at_ns: int, error: BaseException | None) -> None:
+        """Nothing is left to do."""
+
+    def pause_response(self) -> None:
+        """Nothing more is sent."""
+
+    def resume_response(self) -> None:
+        """Nothing more is sent."""
 
 
 class Relay:
@@ -212,9 +323,13 @@ class Relay:
         head: RequestHead,
         stream: ResponseStream,
         at_ns: int,
+        found: Found,
     ) -> None:
+        self.request_bytes = self.response_bytes = 0
+        """Of the bodies, so far."""
         self._recorder = recorder
         self._client = client
+        self._origin = found.upstream.origin
         self._stream = stream
         self._clock = recorder.clock
         self._upstream: Connection | None = None
@@ -223,23 +338,26 @@ class Relay:
         self._request_trailers: Headers | None = None
         self._is_paused = False
         self._has_ended = False
+        self._may_repeat = False
         self._connecting: asyncio.Task[None] | None = None
         recorder.count += 1
         started_at = recorder.started_at(at_ns)
-        exchange_id = uuid7(started_at)
+        exchange_id = recorder.latest_id = uuid7(started_at)
         self._tap = recorder.writer.tap(exchange_id, at_ns)
-        self._head = self._open(exchange_id, started_at, head)
+        self._head = self._open(exchange_id, started_at, head, found)
         recorder.relays.add(self)
-        if client.upstream is not None and client.upstream.reusable:
-            self._try_to_send(client.upstream)
+        upstream = client.upstreams.get(self._origin)
+        if upstream is not None and upstream.reusable:
+            self._may_repeat = head.method in REPEATABLE
+            self._try_to_send(upstream)
         else:
             self._connecting = asyncio.get_running_loop().create_task(self._connect())
 
     def _open(
-        self, exchange_id: str, started_at: int, head: RequestHead
+        self, exchange_id: str, started_at: int, head: RequestHead, found: Found
     ) -> RequestHead:
         """Tell the tap what goes upstream, and return it."""
-        recorder, upstream = self._recorder, self._recorder.upstream
+        recorder, upstream = self._recorder, found.upstream
         headers = _to_upstream(head.headers, upstream.authority)
         parent = parse_traceparent(head.headers)
         if recorder.telemetry is None:
@@ -247,28 +365,30 @@ class Relay:
         else:
             context = recorder.telemetry.context(exchange_id, head.headers)
             headers = _with_header(headers, "traceparent", context.traceparent())
-        request = RequestHead(head.method, upstream.target(head.target), headers)
+        request = RequestHead(head.method, found.target, headers)
         self._tap.opened(
             Opening(
                 recorder_id=recorder.writer.recorder_id,
                 started_at=started_at,
-                url=f"{upstream.origin.scheme}://{upstream.authority}{request.target}",
+                url=upstream.url(request.target),
                 request=request,
                 trace_id=context.trace_id,
                 span_id=context.span_id,
                 parent_span_id=parent.span_id if parent else "",
+                tags=recorder.tags,
+                received_path=found.received_path,
             )
         )
         return request
 
     async def _connect(self) -> None:
-        origin, clock = self._recorder.upstream.origin, self._clock
+        origin, clock = self._origin, self._clock
         try:
             upstream = await connect(origin, timeout_s=CONNECT_TIMEOUT_S, clock=clock)
         except UpstreamError as error:
             self._fail(str(error), clock.monotonic_ns())
             return
-        self._client.upstream = upstream
+        self._client.upstreams[origin] = upstream
         self._try_to_send(upstream)
 
     def _try_to_send(self, upstream: Connection) -> None:
@@ -291,7 +411,8 @@ class Relay:
             upstream.pause_response()
         for data in self._waiting:
             upstream.send_data(data)
-        self._waiting.clear()
+        if not self._may_repeat:
+            self._waiting.clear()
         if self._request_trailers is not None:
             self._end_request(upstream, self._request_trailers)
 
@@ -303,14 +424,23 @@ class Relay:
 
     def request_data(self, data: bytes, at_ns: int) -> None:
         """Pass some of the request's body on, or keep it until that can be done."""
+        self.request_bytes += len(data)
         if self._upstream is not None:
             self._upstream.send_data(data)
-        else:
-            self._waiting.append(data)
-            self._waiting_bytes += len(data)
-            if self._waiting_bytes > REQUEST_BUFFER_BYTES:
-                self._stream.pause_request()
+        if self._upstream is None or self._may_repeat:
+            self._keep(data)
         self._tap.request_data(at_ns, data)
+
+    def _keep(self, data: bytes) -> None:
+        self._waiting.append(data)
+        self._waiting_bytes += len(data)
+        if self._waiting_bytes <= REQUEST_BUFFER_BYTES:
+            return
+        if self._upstream is None:
+            self._stream.pause_request()
+        else:  # it is too much to be sent again
+            self._may_repeat = False
+            self._waiting.clear()
 
     def request_end(self, at_ns: int, trailers: Headers) -> None:  # noqa: ARG002
         """Pass the end of the request on."""
@@ -319,10 +449,23 @@ class Relay:
             self._end_request(self._upstream, trailers)
 
     def client_gone(self, at_ns: int, error: BaseException | None) -> None:
-        """Leave the upstream, since nobody is listening any more."""
+        """Leave the upstream, since nobody is listening any more; or listen alone."""
+        is_sent = self._upstream is not None and self._request_trailers is not None
+        has_left = error is None or isinstance(error, OSError)
+        if self._recorder.finishes and is_sent and has_left:
+            self._finish_alone()
+            return
         reason = f"the client left: {error}" if error else "the client left"
         self._drop_upstream()
         self._end(at_ns, Ending(outcome=Outcome.CLIENT_ABORT, error=reason))
+
+    def _finish_alone(self) -> None:
+        upstream = self._upstream
+        assert upstream is not None
+        # It belongs to this exchange from here on, not to the connection that closes.
+        self._client.upstreams.pop(self._origin, None)
+        self._recorder.finishing.add(self)
+        self.resume_response()
 
     def pause_response(self) -> None:
         """Read the upstream no faster than the client reads."""
@@ -350,6 +493,7 @@ class Relay:
     def response_data(self, data: bytes, at_ns: int) -> None:
         """Pass one read on; everything else comes after that."""
         self._stream.send_data(data)
+        self.response_bytes += len(data)
         self._tap.data(at_ns, data)
 
     def response_end(self, at_ns: int, trailers: Headers) -> None:
@@ -363,7 +507,17 @@ class Relay:
         self._end(at_ns, Ending(outcome=Outcome.COMPLETE, trailers=trailers))
 
     def response_failed(self, failure: Failure, at_ns: int) -> None:
-        """Break the client's response as the upstream's broke, or answer for it."""
+        """Break the client's response as the upstream's broke, or answer for it.
+
+        A connection that was kept may turn out to be closed as it is used again: what
+        means the same when it is asked twice is then asked on a new one.
+        """
+        upstream = self._upstream
+        if self._may_repeat and upstream is not None and not upstream.answered:
+            self._may_repeat = False
+            self._upstream = None
+            self._connecting = asyncio.get_running_loop().create_task(self._connect())
+            return
         if not self._stream.started:
             self._fail(failure.message, at_ns)
             return
@@ -405,8 +559,26 @@ class Relay:
         self._has_ended = True
         if self._connecting is not None:
             self._connecting.cancel()
-        self._recorder.relays.discard(self)
+        recorder = self._recorder
+        if self in recorder.finishing:
+            self._drop_upstream()
+            ending = _without_client(ending)
+            recorder.finishing.discard(self)
+            if not recorder.finishing:
+                recorder.all_finished.set()
+        recorder.relays.discard(self)
+        recorder.ended[ending.outcome] += 1
+        recorder.request_bytes += self.request_bytes
+        recorder.response_bytes += self.response_bytes
         self._tap.ended(at_ns, ending)
+
+
+def _without_client(ending: Ending) -> Ending:
+    """Return how an exchange ended whose client had left before."""
+    rest = f"then: {ending.error}" if ending.error else "the rest was recorded"
+    return replace(
+        ending, outcome=Outcome.CLIENT_ABORT, error=f"the client left; {rest}"
+    )
 
 
 def _to_upstream(headers: Headers, authority: str) -> Headers:

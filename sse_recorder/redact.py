@@ -1,12 +1,13 @@
 """Masking secrets before anything reaches the disk.
 
 A recording is made to be kept, shown and committed, so what gives access must not be
-in it.  A `Redactor` takes a head and returns one without secrets; the writer calls it
-before the first byte goes to the journal, and the replayer calls the same one on a live
-request before it is matched.  Masking a masked head changes nothing.
+in it.  A `Redactor` takes a head and returns one without secrets, and gives each body a
+mask to stream through; the writer calls it before the first byte goes to the journal,
+and the replayer calls the same one on a live request before it is matched.  Masking
+what is masked changes nothing.
 
-Rules
------
+Rules for heads
+---------------
 1. A name decides, never a value.  Names of headers and of query parameters are cut into
    words at every character that is not a letter and where camel case begins a new word;
    one word that means a secret is enough (`_SECRET_WORDS`, `_SECRET_ENDINGS`).  So
@@ -29,6 +30,17 @@ Rules
 6. URLs inside of other headers (`Location`, `Referer`, `Link`) obey the same rules.
 7. In doubt about where a secret ends, more is masked: half a secret is a leak.
 
+Bodies
+------
+Their length must stay, so secrets are overwritten, and as they have no names but in
+JSON and in forms, values decide too: see `sse_recorder.credentials` for what a secret
+looks like and `sse_recorder.masking` for how a body is followed.  Names of fields obey
+stricter rules than those of headers: the word that means a secret is the last one, and
+`key`, `token` and `signature` alone mean none, because models write tokens and sign
+their thoughts (`_ends_secret`).  An object below a secret name stays, as the schemas of
+tools have a property `api_key` too; strings and numbers go, and lists of strings.
+Bodies that are content-coded, and media types that are no text, pass as they are.
+
 Not masked: secrets in the path of a URL, and URLs that are percent-encoded into the
 value of another URL.  `Redactor(mask=…)` adds names, `Redactor(keep=…)` takes some out.
 """
@@ -39,7 +51,17 @@ import re
 from collections.abc import Iterable
 from dataclasses import replace
 
-from sse_recorder.exchange import Headers, RequestHead, ResponseHead
+from sse_recorder.credentials import FormRules, MultipartRules, Rules
+from sse_recorder.exchange import (
+    Headers,
+    RequestHead,
+    ResponseHead,
+    header,
+    media_type,
+)
+from sse_recorder.masking import BodyMask, EventMask, Report, TextMask
+
+__all__ = ["PLACEHOLDER", "BodyMask", "Redactor"]
 
 PLACEHOLDER = "[redacted]"
 """What stands for a secret, whatever it was."""
@@ -92,6 +114,42 @@ _COOKIE_ATTRIBUTES = frozenset(
     | {"samesite", "secure"}
 )
 
+# What makes a `key` in JSON a secret.  Alone it is one half of a pair, as `token` alone
+# is what models write.
+_SECRET_KEYS = frozenset(
+    {"access", "account", "admin", "api", "app", "auth", "client", "consumer", "deploy"}
+    | {"encryption", "function", "functions", "host", "license", "master", "private"}
+    | {"root", "secret", "service", "shared", "signing", "ssh", "storage"}
+    | {"subscription", "user", "webhook"}
+)
+# What a token is a token of, when it opens nothing: places in lists and in streams,
+# pieces of text, and what they cost.
+_PUBLIC_TOKENS = frozenset(
+    {"page", "next", "previous", "prev", "continuation", "cursor", "sync", "progress"}
+    | {"resumption", "resume", "bos", "eos", "pad", "unk", "sep", "mask", "cls", "stop"}
+    | {"special", "first", "last", "start", "end", "per", "image", "audio", "video"}
+    | {"text", "input", "output", "total", "cached", "min", "top", "prompt", "by"}
+    | {"completion", "reasoning", "thought", "tool", "draft", "raw", "word", "sub"}
+    | {"new", "current", "each", "separator", "finish", "generated", "decoded", "to"}
+)
+_SECRET_FIELD_WORDS = frozenset(
+    {"authorization", "bearer", "cookie", "jwt", "otp", "pwd", "passwd", "password"}
+    | {"passphrase", "passcode", "secret", "credential", "credentials"}
+)
+_SECRET_FIELD_ENDINGS = (
+    *("accesskey", "apikey", "authkey", "privatekey", "secretkey", "passphrase"),
+    *("password", "passwd", "secret", "accesstoken", "refreshtoken", "authtoken"),
+    *("idtoken", "sessiontoken", "bearertoken", "apitoken", "securitytoken"),
+)
+# What may follow the word that means a secret.
+_FORM_WORDS = frozenset({"base", "hash", "hashed", "plain", "text", "value", "string"})
+
+# Subtypes of `application/` that are text.
+_TEXT_TYPES = frozenset(
+    {"json", "jsonl", "ndjson", "json-seq", "xml", "yaml", "yml", "toml", "graphql"}
+    | {"javascript", "ecmascript", "sql", "sh", "httpd-php", "jwt", "pem-file"}
+)
+
 _CAMEL = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 _PLAIN = re.compile(r"[a-z]+")
 _ESCAPE = re.compile(r"%([2-7][0-9A-Fa-f])")
@@ -117,6 +175,23 @@ def _sounds_secret(forms: tuple[str, str]) -> bool:
     return not _SECRET_WORDS.isdisjoint(words) or any(
         word.endswith(_SECRET_ENDINGS) for word in words
     )
+
+
+def _sounds_secret_in_json(forms: tuple[str, str]) -> bool:
+    if not _PUBLIC_NAMES.isdisjoint(forms):
+        return False
+    return any(_ends_secret(form.split("-")) for form in forms)
+
+
+def _ends_secret(words: list[str]) -> bool:
+    while len(words) > 1 and (words[-1] in _FORM_WORDS or len(words[-1]) == 1):
+        words = words[:-1]
+    last, before = words[-1], words[-2] if len(words) > 1 else ""
+    if last == "key":
+        return before in _SECRET_KEYS
+    if last == "token":
+        return bool(before) and before not in _PUBLIC_TOKENS
+    return last in _SECRET_FIELD_WORDS or last.endswith(_SECRET_FIELD_ENDINGS)
 
 
 def _credentials(value: str) -> str:
@@ -147,32 +222,37 @@ def _set_cookie(value: str) -> str:
     return ";".join([_cookie(first), *map(_cookie_attribute, attributes)])
 
 
-class BodyMask:
-    """Masks one body while it streams by; for now it masks nothing.
+def _is_coded(head: RequestHead | ResponseHead) -> bool:
+    """Return whether the body is content-coded: its bytes are no text."""
+    coding = header(head.headers, "content-encoding") or ""
+    return coding.strip().lower() not in ("", "identity")
 
-    This is the place for it: every byte of a body passes here, in order, before it
-    reaches the journal.  What will be masked keeps its length, so that sizes and
-    offsets stay true, and `feed` may hold bytes back that could be the start of a
-    secret; `flush` gives what is still held when the body ends.
-    """
 
-    def feed(self, data: bytes) -> bytes:
-        """Take the next bytes; return those that are safe to keep."""
-        return data
-
-    def flush(self) -> bytes:
-        """Return the bytes held back; the body is over."""
-        return b""
+def _is_text(kind: str) -> bool:
+    """Return whether a media type is text, as far as one can tell."""
+    return (
+        not kind
+        or kind.startswith(("text/", "message/"))
+        or kind.endswith(("+json", "+xml", "+yaml", "+text"))
+        or kind.rpartition("/")[2].removeprefix("x-") in _TEXT_TYPES
+    )
 
 
 class Redactor:
-    """Masks the heads of exchanges.
+    """Masks the heads and the bodies of exchanges.
 
     Args:
         enabled: False to record secrets as they are.
-        mask: more names of headers and query parameters that are secrets.
+        mask: more names of headers, parameters and fields that are secrets.
         keep: names that are not, whatever the rules say; they win over `mask`.
             Case does not matter in either, nor does `_` for `-`.
+        patterns: regular expressions of more secrets in bodies; of one with a group,
+            what group 1 matches is secret.  They see a chunk or a frame and
+            `credentials.CONTEXT` bytes before, so a match that is cut by the end of a
+            chunk is masked only from there on, if at all.
+
+    Raises:
+        UsageError: a pattern is not a regular expression.
     """
 
     def __init__(
@@ -181,10 +261,15 @@ class Redactor:
         enabled: bool = True,
         mask: Iterable[str] = (),
         keep: Iterable[str] = (),
+        patterns: Iterable[str] = (),
     ) -> None:
         self._enabled = enabled
         self._mask = frozenset(map(self._folded, mask))
         self._keep = frozenset(map(self._folded, keep))
+        patterns = tuple(patterns)
+        self._text = Rules(self._is_secret_field, patterns)
+        self._form = FormRules(self._is_secret_parameter, patterns)
+        self._multipart = MultipartRules(self._is_secret_field, patterns)
 
     def request_head(self, head: RequestHead) -> RequestHead:
         """Return the head without the secrets of its target and headers."""
@@ -212,9 +297,32 @@ class Redactor:
         pieces = [self._piece(piece) for piece in query.split("&")]
         return _USERINFO.sub(_USERINFO_PLACEHOLDER, base) + mark + "&".join(pieces)
 
-    def body(self, exchange_id: str) -> BodyMask:  # noqa: ARG002 - state is per exchange
-        """Return the mask for one body of an exchange."""
-        return BodyMask()
+    def body(
+        self, head: RequestHead | ResponseHead, report: Report | None = None
+    ) -> BodyMask:
+        """Return the mask for the body that comes with a head.
+
+        Args:
+            head: tells how to read the body.
+            report: told of each part of a secret: where in the body it begins, its
+                bytes, and the name of the rule.
+        """
+        if not self._enabled or _is_coded(head):
+            return BodyMask()
+        kind = media_type(head.headers)
+        if kind == "text/event-stream":
+            return EventMask(self._text, report)
+        if kind == "application/x-www-form-urlencoded":
+            return TextMask(self._form, report)
+        if kind.startswith("multipart/"):
+            return TextMask(self._multipart, report)
+        return TextMask(self._text, report) if _is_text(kind) else BodyMask()
+
+    def whole_body(self, head: RequestHead | ResponseHead, data: bytes) -> bytes:
+        """Return a whole body without its secrets."""
+        mask = self.body(head)
+        chunks = [*mask.feed(0, data), *mask.flush()] if data else []
+        return b"".join(chunk for _, chunk in chunks)
 
     def _value(self, name: str, value: str) -> str:
         folded = self._folded(name)
@@ -244,6 +352,15 @@ class Redactor:
         if folded in self._mask or (parameter and folded in _SECRET_PARAMETERS):
             return True
         return _sounds_secret(_normal_forms(name))
+
+    def _is_secret_parameter(self, name: str) -> bool:
+        return self._is_secret(name, parameter=True)
+
+    def _is_secret_field(self, name: str) -> bool:
+        folded = self._folded(name)
+        if folded in self._keep:
+            return False
+        return folded in self._mask or _sounds_secret_in_json(_normal_forms(name))
 
     @staticmethod
     def _folded(name: str) -> str:

@@ -42,7 +42,8 @@ from sse_recorder.exchange import (
 )
 from sse_recorder.http1 import framing
 from sse_recorder.http1.answers import send_json, send_json_error
-from sse_recorder.http1.server import ResponseStream, Server
+from sse_recorder.http1.response import ResponseStream
+from sse_recorder.http1.server import Server
 from sse_recorder.match import Matcher, Miss
 from sse_recorder.redact import Redactor
 from sse_recorder.store.store import Store
@@ -211,10 +212,10 @@ class ReplayServer:
     """Serves the exchanges of stores and cassettes.
 
     Requests are masked as they were while recording, and matched by
-    `sse_recorder.match`: equal method, query and content, and a path that is equal or
-    ends the same; equal requests are answered in recorded order, and the last one again
-    when they run out.  A miss is answered with 404 and JSON that names the nearest
-    recording and what differs.
+    `sse_recorder.match`: equal method, query and content, and a path that is equal to
+    the client's or the upstream's, or ends the same; equal requests are answered in
+    recorded order, and the last one again when they run out.  A miss is answered with
+    404 and JSON that names the nearest recording and what differs.
     """
 
     def __init__(
@@ -316,6 +317,7 @@ class ReplayServer:
                     exchange.target,
                     exchange.request_headers,
                     exchange.request_body,
+                    received_path=exchange.received_path,
                 )
 
 
@@ -369,8 +371,7 @@ class _Replay:
         del trailers
         server = self._server
         head = server.redactor.request_head(self._head)
-        mask = server.redactor.body("")
-        body = b"".join(mask.feed(data) for data in self._body) + mask.flush()
+        body = server.redactor.whole_body(self._head, b"".join(self._body))
         found = server.matcher.find(head.method, head.target, head.headers, body)
         if isinstance(found, Miss):
             server.missed += 1

@@ -73,12 +73,16 @@ _LINE_END: Final = re.compile("(\r\n|\r|\n)")
 # one line end.
 _BLANK_LINE: Final = re.compile(rb"\n[\r\n]|\r\r")
 
-# What nearly all servers send, with one kind of line end.
+# What nearly all servers send, and what is written before each value of it.  Among many
+# each is found at its beginning.
 _USUAL: Final = re.compile(
-    "(?:id:( ?+)([^\n\0]*+)\n)?+(?:event:( ?+)(.*+)\n)?+data:( ?+)(.*+)\n\n"
+    "(?:\\A|(?<=\n\n))"
+    "(?:(id: ?+)([^\n\0]*+)\n)?+(?:(event: ?+)(.*+)\n)?+(data: ?+)(.*+)\n\n"
 )
 
 _FIELDS: Final = frozenset(("data", "event", "id", "retry"))
+
+_new_tuple = tuple.__new__
 
 
 class Frame(NamedTuple):
@@ -113,6 +117,11 @@ class Frame(NamedTuple):
     """What clients may disagree about, sorted and separated by spaces: `bom`, `id_nul`,
     `invalid_retry`, `invalid_utf8`, `no_data`, `too_long`, `unknown_field`,
     `unterminated`; None where there is nothing."""
+
+
+UsualEvent = tuple[str, str, str, str, str, str]
+"""An event as nearly all servers send it: `id`, `event` and `data`, each as what is
+written before its value, and its value; both empty where there is no such field."""
 
 
 class Parser:
@@ -187,15 +196,25 @@ class Parser:
         self._chunk = chunk + 1
         if not data:
             return []
+        if b"\r" in data:
+            self._has_cr = True
         buffer = self._buffer
         old = len(buffer)  # where the new bytes begin
         if old == 1 and not self._bom:
             self._since = chunk
+            # A server that flushes after each event sends it as a chunk of its own.
+            if (
+                not self._too_long
+                and len(data) <= self._limit
+                and (usual := _read_usual(data, self._start, chunk, chunk))
+            ):
+                self._head = False
+                self._last = chunk
+                self._start += len(data)
+                return [usual]
         buffer += data
         if self._head:
             old = self._skip_bom(old)
-        if b"\r" in data:
-            self._has_cr = True
 
         frames: list[Frame] = []
         begin = 1
@@ -220,6 +239,34 @@ class Parser:
             del buffer[: begin - 1]
         self._last = chunk
         return frames
+
+    def feed_usual(self, chunks: list[bytes]) -> list[UsualEvent] | None:
+        """Take the next chunks if each is one event as nearly all servers send it.
+
+        This is `feed` for each of them, in half its time.
+
+        Returns:
+            The events, one for each chunk, whose layouts are `usual_layout`'s; None if
+            the chunks are not so, and then they are not taken.
+        """
+        if self._head or self._too_long or len(self._buffer) > 1:
+            return None
+        for data in chunks:
+            if data.find(b"\n\n") != len(data) - 2 or len(data) > self._limit:
+                return None
+        whole = b"".join(chunks)
+        try:
+            text = whole.decode()
+        except UnicodeDecodeError:
+            return None
+        events = _USUAL.findall(text)
+        # A blank line before an event would be passed over.
+        if len(events) != len(chunks) or "\r" in text or "\n\n\n" in text:
+            return None
+        self._start += len(whole)
+        self._chunk += len(chunks)
+        self._last = self._chunk - 1
+        return events
 
     def close(self) -> list[Frame]:
         """Return the last frame, if bytes are pending; nothing can be fed after it."""
@@ -400,50 +447,62 @@ def _tail(
 def _read(
     block: bytes | bytearray, start: int, first_chunk: int, last_chunk: int
 ) -> Frame:
-    """Return the frame of a block that ends with its blank line.
+    """Return the frame of a block that ends with its blank line."""
+    usual = _read_usual(block, start, first_chunk, last_chunk)
+    return usual or _read_any(block, start, first_chunk, last_chunk)
 
-    This is `_read_any` for the blocks that nearly all servers send, in less than half
-    its time.
+
+def _read_usual(
+    block: bytes | bytearray, start: int, first_chunk: int, last_chunk: int
+) -> Frame | None:
+    """Return the frame of bytes that are one event as nearly all servers send it.
+
+    This is `_read_any` for these, in a quarter of its time; None if they are not.
     """
     try:
         text = block.decode()
     except UnicodeDecodeError:
-        return _read_any(block, start, first_chunk, last_chunk)
+        return None
     end = "\n"
     if "\r" in text:
         end = "\r\n"
         size = len(text)
         text = text.replace(end, "\n")
         if "\r" in text or size - len(text) != text.count("\n"):
-            return _read_any(block, start, first_chunk, last_chunk)
+            return None
     usual = _USUAL.fullmatch(text)
     if usual is None:
-        return _read_any(block, start, first_chunk, last_chunk)
-    id_space, id_, event_space, event, data_space, data = usual.groups()
-    return Frame(
-        len(block),
-        start,
-        first_chunk,
-        last_chunk,
-        "event",
-        event,
-        id_,
-        None,
-        data,
-        _usual_layout(end, id_space, event_space, data_space),
+        return None
+    id_field, id_, event_field, event, data_field, data = usual.groups()
+    layout = usual_layout(id_field or "", event_field or "", data_field, end)
+    # Its class checks and fills in arguments, which costs more than all of the tuple.
+    return _new_tuple(
+        Frame,
+        (
+            len(block),
+            start,
+            first_chunk,
+            last_chunk,
+            "event",
+            event,
+            id_,
+            None,
+            data,
+            layout,
+            None,
+            None,
+        ),
     )
 
 
 @lru_cache(maxsize=64)
-def _usual_layout(
-    end: str, id_space: str | None, event_space: str | None, data_space: str
-) -> str:
-    """Return the layout of what `_USUAL` matches: one of 36."""
-    lines = [f"data:{data_space}{{data}}", "", ""]
-    if event_space is not None:
-        lines.insert(0, f"event:{event_space}{{event}}")
-    if id_space is not None:
-        lines.insert(0, f"id:{id_space}{{id}}")
+def usual_layout(id_: str, event: str, data: str, end: str = "\n") -> str:
+    """Return the layout of an event that has this written before its values."""
+    lines = [f"{data}{{data}}", "", ""]
+    if event:
+        lines.insert(0, f"{event}{{event}}")
+    if id_:
+        lines.insert(0, f"{id_}{{id}}")
     return end.join(lines)
 
 

@@ -18,6 +18,7 @@ from typing import Any, Final, NamedTuple
 import pyarrow as pa
 
 from sse_recorder.exchange import Exchange, ToolCall
+from sse_recorder.spool import Spool
 
 SCHEMA_VERSION: Final = "1"
 VERSION_KEY: Final = b"sse_recorder.schema_version"
@@ -107,6 +108,7 @@ EXCHANGES: Final = _schema(
         ("tags", "map"),
         ("response_trailers", "headers"),
         ("parent_span_id", _TEXT),
+        ("received_path", _TEXT),
     ]
 )
 
@@ -195,18 +197,29 @@ class FrameRow(NamedTuple):
 class Rows:
     """Rows of the four tables, gathered in the order in which they came about."""
 
-    __slots__ = ("chunks", "exchanges", "frames", "tool_calls")
+    __slots__ = ("bodies", "chunks", "exchanges", "frames", "tool_calls")
 
     def __init__(self) -> None:
         self.exchanges: list[Row] = []
         self.chunks: list[Row] = []
         self.frames: list[Row] = []
         self.tool_calls: list[Row] = []
+        self.bodies: dict[str, Spool] = {}
+        """The request bodies that are too long for memory, by the exchange's id; their
+        cells are null until the row is written."""
 
-    def add_exchange(self, exchange: Exchange) -> None:
-        """Add the row of an exchange."""
+    def add_exchange(self, exchange: Exchange, body: Spool | None = None) -> None:
+        """Add the row of an exchange.
+
+        Args:
+            exchange: the values of the row.
+            body: its request body, if that is in a file.
+        """
         values = {name: getattr(exchange, name) for name in _EXCHANGE_FIELDS}
         values["tags"] = list(exchange.tags.items())
+        if body is not None:
+            values["request_body"] = None
+            self.bodies[exchange.exchange_id] = body
         self.exchanges.append(tuple(values.values()))
 
     def add_tool_calls(self, calls: Iterable[ToolCall]) -> None:

@@ -10,20 +10,21 @@ they cannot disagree.
                    │     └──▶ tool_calls  one row a call, when it is closed
                    └────────▶ exchanges   one row, when the exchange is over
 
-Memory is bounded by the open frame, the request body and the open tool calls, however
-long the stream.  A body that is not an event stream becomes one frame of type `body`,
-or several where it is longer than `BODY_FRAME_MAX`.
+Memory is bounded by the open frame and the open tool calls, however long the stream; a
+long request body waits in a file (see `spool`).  A body that is not an event stream
+becomes one frame of type `body`, or several where it is longer than `BODY_FRAME_MAX`.
 
 Where the body is content-coded the frames hold the decoded stream and the chunks keep
 the bytes of the wire.  If it cannot be decoded, the chunks are all there is, and
-`exchanges.error` says why.
+`exchanges.error` says why.  The same goes for a body that decodes to very much more
+than it is on the wire: chunks are bounded by what an upstream took the trouble to send,
+and frames must be so too.
 """
 
 from __future__ import annotations
 
 import base64
-import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
 from sse_recorder import coding, dialects
@@ -41,14 +42,22 @@ from sse_recorder.exchange import (
     header,
     media_type,
 )
-from sse_recorder.match import request_key
-from sse_recorder.sse import Frame, Parser
+from sse_recorder.match import PARSED_BYTES_MAX, BodyDigest, request_key
+from sse_recorder.spool import OpenFile, Spool, SpoolError
+from sse_recorder.sse import Frame, Parser, UsualEvent, usual_layout
 from sse_recorder.tables import Rows
 
 EVENT_STREAM: Final = "text/event-stream"
 BODY_FRAME_MAX: Final = 4 << 20
-_KINDS = {"comment": Kind.KEEPALIVE}
+DECODED_RATIO_MAX: Final = 128
+"""How many times as long as the wire's bytes the decoded ones may be, once they are
+more than `DECODED_FREE`; compressed event streams come to 5 to 50 times."""
+DECODED_FREE: Final = 16 << 20
+# Looking a member up in its class takes as long as the rest of a row.
+_DATA, _KEEPALIVE, _OTHER = Op.DATA, Kind.KEEPALIVE, Kind.OTHER
 _SAID = ("model", "session_id", "finish_reason", "input_tokens", "output_tokens")
+# What a reading has after its kind and its text when it says nothing else.
+_NOTHING_ELSE = Reading()[2:]
 
 
 class EarlierFrame(NamedTuple):
@@ -73,8 +82,12 @@ class Transcript:
     """One exchange, record by record."""
 
     def __init__(
-        self, exchange_id: str, earlier: EarlierFrames = no_earlier_frames
+        self,
+        exchange_id: str,
+        earlier: EarlierFrames = no_earlier_frames,
+        open_file: OpenFile | None = None,
     ) -> None:
+        """Begin one, whose long request body goes to such a file, if one is given."""
         self.exchange_id = exchange_id
         self.opening: Opening | None = None
         self.response: ResponseHead | None = None
@@ -82,9 +95,13 @@ class Transcript:
         self.tool_calls: list[ToolCall] = []
         """Closed so far."""
         self.ended: Exchange | None = None
-        """The whole of it, once it is over."""
+        """The whole of it, once it is over; without the request body, if that is in a
+        file."""
+        self.body_error: OSError | None = None
+        """Why the request body could not be kept, where the disk is to blame."""
         self._earlier = earlier
-        self._request_body = bytearray()
+        self._request_body = Spool(open_file)
+        self._request_lost: str | None = None
         self._times: dict[str, Any] = {}
         self._chunk_count = 0
         self._frame_count = 0
@@ -97,6 +114,7 @@ class Transcript:
         self._parser: Parser | None = None
         self._decoder: coding.Decoder | None = None
         self._is_coded = False
+        self._decoded_size = 0
         # When the first chunk of the open frame came, and the last one, by the parser's
         # numbers of them.
         self._arrivals: dict[int, int] = {}
@@ -108,13 +126,13 @@ class Transcript:
 
     def add(self, record: Record, rows: Rows) -> None:
         """Take in what happened next, and add the rows that it completes."""
-        op, at_ns, payload = record.op, record.at_ns, record.payload
-        if op is Op.DATA:
+        _, op, at_ns, payload = record
+        if op is _DATA:
             assert isinstance(payload, bytes)
             self._add_data(at_ns, payload, rows)
         elif op is Op.REQUEST_DATA:
             assert isinstance(payload, bytes)
-            self._request_body += payload
+            self._add_request_data(payload)
         elif op is Op.OPEN:
             assert isinstance(payload, Opening)
             self.opening = payload
@@ -133,20 +151,34 @@ class Transcript:
             assert isinstance(payload, Ending)
             self._end(at_ns, payload, rows)
 
-    def carry(self) -> list[Record]:
-        """Return the records that let another journal go on with this exchange.
+    def add_chunks(self, chunks: list[tuple[int, bytes]], rows: Rows) -> None:
+        """Take in what came next of the response's body, and when.
 
-        The heads come again as they were; the last record says how far the body is, and
-        has the bytes of the frame that is still open.
+        This is `add` for each chunk, in two thirds of its time where each is an event.
+        """
+        parser, events = self._parser, None
+        if parser is not None and not self._is_coded and self._chunk_count:
+            events = parser.feed_usual([data for _, data in chunks])
+        if events is None:
+            for at_ns, data in chunks:
+                self._add_data(at_ns, data, rows)
+        else:
+            self._add_events(chunks, events, rows)
+
+    def carry(self) -> Iterator[Record]:
+        """Give the records that let another journal go on with this exchange.
+
+        The heads and the request body come again as they were; the last record says how
+        far the response's body is, and has the bytes of the frame that is still open.
         """
         eid, times = self.exchange_id, self._times
-        records = [Record(eid, Op.OPEN, 0, self.opening)]
-        if self._request_body:
-            records.append(Record(eid, Op.REQUEST_DATA, 0, bytes(self._request_body)))
+        yield Record(eid, Op.OPEN, 0, self.opening)
+        for piece in self._request_body.pieces():
+            yield Record(eid, Op.REQUEST_DATA, 0, piece)
         if "sent_ns" in times:
-            records.append(Record(eid, Op.SENT, times["sent_ns"]))
+            yield Record(eid, Op.SENT, times["sent_ns"])
         if self.response is not None:
-            records.append(Record(eid, Op.HEAD, times["headers_ns"], self.response))
+            yield Record(eid, Op.HEAD, times["headers_ns"], self.response)
         pending = self._parser.pending if self._parser else b"".join(self._body)
         body_ns = (self._body_first_ns, self._last_arrival_ns)
         pending_ns = tuple(self._arrivals.values()) or body_ns
@@ -159,9 +191,10 @@ class Transcript:
             "pending_ns": [pending_ns[0], pending_ns[-1]],
             "last_chunk_ns": self._last_arrival_ns,
         }
+        if self._request_lost is not None:
+            state["request_lost"] = self._request_lost
         at_ns = max(*times.values(), self._last_arrival_ns, 0)
-        records.append(Record(eid, Op.CARRY, at_ns, state))
-        return records
+        yield Record(eid, Op.CARRY, at_ns, state)
 
     def exchange(self) -> Exchange:
         """Return the exchange as it stands; its outcome is None while it is open."""
@@ -169,7 +202,10 @@ class Transcript:
         opening, response, ending = self.opening, self.response, self.ending
         dialect, outcome = self._dialect, self._outcome()
         error = ending.error if ending and outcome is not Outcome.COMPLETE else None
-        request, body = opening.request, bytes(self._request_body)
+        request, body = opening.request, self._request_body
+        form: bytes | BodyDigest = BodyDigest(body.size, body.sha256)
+        if body.size <= PARSED_BYTES_MAX:
+            form = body.read()
         return Exchange(
             exchange_id=self.exchange_id,
             recorder_id=opening.recorder_id,
@@ -178,11 +214,11 @@ class Transcript:
             url=opening.url,
             path=request.path,
             request_headers=request.headers,
-            request_body=body,
-            request_body_size=len(body),
-            request_body_sha256=hashlib.sha256(body).hexdigest(),
+            request_body=b"" if body.is_in_file else body.read(),
+            request_body_size=body.size,
+            request_body_sha256=body.sha256,
             request_key=request_key(
-                request.method, request.target, request.headers, body
+                request.method, request.target, request.headers, form
             ),
             status=response.status if response else None,
             reason=response.reason if response else None,
@@ -190,7 +226,7 @@ class Transcript:
             response_headers=response.headers if response else (),
             dialect=dialect.name if dialect else None,
             outcome=outcome,
-            error=error or self._trouble,
+            error=error or self._request_lost or self._trouble,
             chunk_count=self._chunk_count,
             frame_count=self._frame_count,
             tool_call_count=self._tools.count,
@@ -200,6 +236,7 @@ class Transcript:
             parent_span_id=opening.parent_span_id,
             tags=opening.tags,
             response_trailers=ending.trailers if ending else (),
+            received_path=opening.received_path or None,
             **self._said,
             **self._times,
         )
@@ -207,10 +244,25 @@ class Transcript:
     def _outcome(self) -> Outcome | None:
         if self.ending is None:
             return None
+        if self._request_lost is not None:
+            return Outcome.INCOMPLETE
         # A client that leaves after the last word has had everything.
         if self.ending.outcome is Outcome.CLIENT_ABORT and self._is_terminated:
             return Outcome.COMPLETE
         return self.ending.outcome
+
+    def _add_request_data(self, data: bytes) -> None:
+        if self._request_lost is not None:
+            return  # what follows a gap would make a body that nobody sent
+        try:
+            self._request_body.add(data)
+        except SpoolError as error:
+            self._request_lost = f"the request body is not kept whole: {error}"
+        except OSError as error:
+            self.body_error = error
+            self._request_lost = (
+                f"the request body is not kept whole: {error.strerror or error}"
+            )
 
     def _add_head(self, at_ns: int, head: ResponseHead) -> None:
         self.response = head
@@ -227,14 +279,13 @@ class Transcript:
 
     def _add_data(self, at_ns: int, data: bytes, rows: Rows) -> None:
         wire = data if self._is_coded else None
-        rows.chunks.append(
-            (self.exchange_id, self._chunk_count, at_ns, len(data), wire)
-        )
-        if not self._chunk_count:
+        seq, size = self._chunk_count, len(data)
+        rows.chunks.append((self.exchange_id, seq, at_ns, size, wire))
+        if not seq:
             self._times["first_chunk_ns"] = at_ns
-        self._chunk_count += 1
+        self._chunk_count = seq + 1
         self._last_arrival_ns = at_ns
-        self._response_size += len(data)
+        self._response_size += size
         if wire is not None:
             data = self._decode(data)
         if data:
@@ -247,24 +298,75 @@ class Transcript:
             return
         number = self._fed_count
         self._fed_count = number + 1
-        arrivals = self._arrivals
-        arrivals[number] = at_ns
-        self._add_frames(parser.feed(data), rows)
+        frames = parser.feed(data)
         since = parser.open_since
+        arrivals = self._arrivals
+        if since is None and not arrivals:  # whole frames, all in this chunk
+            for frame in frames:
+                self._add_frame(frame, at_ns, at_ns, rows)
+            return
+        arrivals[number] = at_ns
+        self._add_frames(frames, rows)
         # An open frame may be of a million chunks, but has two ends.
         self._arrivals = (
             {} if since is None else {since: arrivals[since], number: at_ns}
         )
 
+    def _add_events(
+        self, chunks: list[tuple[int, bytes]], events: list[UsualEvent], rows: Rows
+    ) -> None:
+        """Add chunks of which each is the event beside it."""
+        eid, chunk_seq, seq = self.exchange_id, self._chunk_count, self._frame_count
+        add_chunk, add_frame = rows.chunks.append, rows.frames.append
+        read_event = self._read_event
+        for (at_ns, bytes_), fields in zip(chunks, events, strict=True):
+            id_field, id_, event_field, name, data_field, data = fields
+            event, size = name if event_field else None, len(bytes_)
+            kind = read_event(seq, at_ns, event, data, rows)
+            add_chunk((eid, chunk_seq, at_ns, size, None))
+            add_frame(
+                (
+                    eid,
+                    seq,
+                    at_ns,
+                    at_ns,
+                    size,
+                    "event",
+                    event,
+                    id_ if id_field else None,
+                    None,
+                    data,
+                    usual_layout(id_field, event_field, data_field),
+                    None,
+                    kind,
+                    None,
+                )
+            )
+            self._response_size += size
+            chunk_seq += 1
+            seq += 1
+        self._chunk_count, self._frame_count = chunk_seq, seq
+        self._fed_count += len(chunks)
+        self._last_arrival_ns = chunks[-1][0]
+
     def _decode(self, data: bytes) -> bytes:
         if self._decoder is None:
             return b""
         try:
-            return self._decoder.decode(data)
+            decoded = self._decoder.decode(data)
         except coding.CodingError as error:
             self._trouble = f"the frames end where the coded body is damaged: {error}"
             self._decoder = None
             return b""
+        self._decoded_size += len(decoded)
+        if self._decoded_size > DECODED_FREE + DECODED_RATIO_MAX * self._response_size:
+            self._trouble = (
+                "the frames end where the coded body had grown to more than"
+                f" {DECODED_RATIO_MAX} times its size"
+            )
+            self._decoder = None
+            return b""
+        return decoded
 
     def _add_frames(self, frames: list[Frame], rows: Rows) -> None:
         arrivals = self._arrivals
@@ -273,28 +375,30 @@ class Transcript:
             self._add_frame(frame, first_ns, last_ns, rows)
 
     def _add_frame(self, frame: Frame, first_ns: int, last_ns: int, rows: Rows) -> None:
-        kind = _KINDS.get(frame.type, Kind.OTHER)
+        size, _, _, _, type_, event, id_, retry, data, layout, raw, anomaly = frame
         seq = self._frame_count
         self._frame_count = seq + 1
-        if frame.type == "event":
-            assert frame.data is not None
-            kind = self._read_event(seq, last_ns, frame.event, frame.data, rows)
+        if type_ == "event":
+            assert data is not None
+            kind = self._read_event(seq, last_ns, event, data, rows)
+        else:
+            kind = _KEEPALIVE if type_ == "comment" else _OTHER
         rows.frames.append(
             (
                 self.exchange_id,
                 seq,
                 first_ns,
                 last_ns,
-                frame.size,
-                frame.type,
-                frame.event,
-                frame.id,
-                frame.retry,
-                frame.data,
-                frame.layout,
-                frame.raw,
+                size,
+                type_,
+                event,
+                id_,
+                retry,
+                data,
+                layout,
+                raw,
                 kind,
-                frame.anomaly,
+                anomaly,
             )
         )
 
@@ -307,8 +411,9 @@ class Transcript:
             known = dialects.recognise_event(event, data) or Dialect
             dialect = self._dialect = known(self.opening.request)
             self._said["session_id"] = dialect.session_id()
-        if "first_event_ns" not in self._times:
-            self._times["first_event_ns"] = at_ns
+        times = self._times
+        if "first_event_ns" not in times:
+            times["first_event_ns"] = at_ns
         reading = dialect.read_event(event, data)
         self._heed(reading, seq, at_ns, rows)
         return reading.kind
@@ -316,8 +421,12 @@ class Transcript:
     def _heed(self, reading: Reading, seq: int, at_ns: int, rows: Rows) -> None:
         """Keep what a reading says of the exchange as a whole."""
         if reading.is_content:
-            self._times.setdefault("first_content_ns", at_ns)
-            self._times["last_content_ns"] = at_ns
+            times = self._times
+            if "first_content_ns" not in times:
+                times["first_content_ns"] = at_ns
+            times["last_content_ns"] = at_ns
+        if reading[2:] == _NOTHING_ELSE:
+            return
         for event in reading.tools:
             self._add_tool_calls(self._tools.add(event, seq, at_ns), rows)
         if reading.terminal:
@@ -364,7 +473,12 @@ class Transcript:
             self._flush_body(self._last_arrival_ns, rows)
         self._add_tool_calls(self._tools.close(), rows)
         self.ended = self.exchange()
-        rows.add_exchange(self.ended)
+        self.add_row(self.ended, rows)
+
+    def add_row(self, exchange: Exchange, rows: Rows) -> None:
+        """Add the row of the exchange, with its request body wherever that is."""
+        body = self._request_body
+        rows.add_exchange(exchange, body if body.is_in_file else None)
 
     def _flush_decoder(self, rows: Rows) -> None:
         """Take what the decoder still has; it came with the last chunk."""
@@ -396,6 +510,7 @@ class Transcript:
         if state["first_chunk_ns"] is not None:
             self._times["first_chunk_ns"] = state["first_chunk_ns"]
         self._last_arrival_ns = state["last_chunk_ns"]
+        self._request_lost = state.get("request_lost")
         first_ns, last_ns = state["pending_ns"]
         if self._is_coded and self._chunk_count:
             self._parser = self._decoder = None

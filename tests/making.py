@@ -14,7 +14,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
@@ -179,17 +179,18 @@ class Recorder:
         rows = Rows()
         for record in records:
             eid = record.exchange_id
-            self._transcripts.setdefault(eid, Transcript(eid)).add(record, rows)
+            if record.op is Op.OPEN:
+                scratch = self.layout.scratch
+                self._transcripts[eid] = Transcript(eid, open_file=scratch)
+            self._transcripts[eid].add(record, rows)
             if record.op is Op.END:
                 del self._transcripts[eid]
         self.segment.keep(rows)
 
     def roll(self, *, seal: bool = True, carry: bool = True) -> None:
         """Go on in a new segment."""
-        earlier, self.segment = self.segment, self._begin()
-        carried = [r for t in self._transcripts.values() for r in t.carry()]
-        if carried and carry:
-            self.segment.journal.append(carried)
+        carried = self._transcripts.values() if carry else ()
+        earlier, self.segment = self.segment, self._begin(carried)
         if seal:
             earlier.seal()
         else:
@@ -200,7 +201,7 @@ class Recorder:
         for segment in (*self.unsealed, self.segment):
             segment.journal.close()
 
-    def _begin(self) -> OpenSegment:
+    def _begin(self, carried: Collection[Transcript] = ()) -> OpenSegment:
         self._count += 1
         uuid = uuid7(STARTED_AT + self._count * MS)
-        return OpenSegment(self.layout, f"{self.name}-{uuid}", 0)
+        return OpenSegment(self.layout, f"{self.name}-{uuid}", 0, carried)

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Final
@@ -142,11 +142,21 @@ def environment(**settings: str) -> Mapping[str, str]:
 
 @contextmanager
 def command(
-    *args: str, cwd: Path, env: Mapping[str, str] | None = None
+    *args: str,
+    cwd: Path,
+    env: Mapping[str, str] | None = None,
+    before: Sequence[str] = (),
 ) -> Iterator[Running]:
-    """Run a command while the block lasts; what still runs after it is killed."""
+    """Run a command while the block lasts; what still runs after it is killed.
+
+    Args:
+        args: of the command.
+        cwd: the folder to run it in.
+        env: its environment; by default this process's, without our settings.
+        before: a program that runs it, with its own arguments.
+    """
     with subprocess.Popen(
-        [*PROGRAM, *args],
+        [*before, *PROGRAM, *args],
         cwd=cwd,
         env=env or environment(),
         stdin=subprocess.DEVNULL,

@@ -612,6 +612,34 @@ def test_equally_close_paths_answer_as_one_series() -> None:
     assert [asked(matcher, "/chat") for _ in range(4)] == ["1", "2", "3", "3"]
 
 
+def test_a_recording_is_found_by_the_path_that_its_client_sent() -> None:
+    """A route's prefix and the upstream's path differ, and the client knows its own."""
+    matcher: Matcher[str] = Matcher()
+    sent, received = "/v1/chat/completions", "/openai/chat/completions"
+    for name in ("first", "last"):
+        matcher.add(name, "GET", f"{sent}?a=1", (), b"", received_path=received)
+    assert matcher.find("GET", f"{received}?a=1", (), b"") == "first"
+    assert matcher.unused() == ["last"]
+    assert matcher.find("GET", f"{sent}?a=1", (), b"") == "last"
+    assert matcher.find("GET", f"{received}?a=1", (), b"") == "last"
+    assert matcher.used() == ["first", "last"]
+    # Another base URL again, by the common end; escapes are brought into one form.
+    assert matcher.find("GET", "/chat/completion%73?a=1", (), b"") == "last"
+    miss = find_miss(matcher, "GET", f"{received}?a=2", (), b"")
+    assert (miss.field, miss.expected, miss.actual) == ("query.a", "1", "2")
+    miss = find_miss(matcher, "GET", "/mistral/chat?a=1", (), b"")
+    assert (miss.field, miss.actual) == ("path", "/mistral/chat")
+
+
+def test_paths_sent_and_received_are_equally_close() -> None:
+    """Whoever asks for a path gets all that was asked for by it, as one series."""
+    matcher: Matcher[str] = Matcher()
+    matcher.add("routed", "GET", "/v2/chat", (), b"", received_path="/chat")
+    matcher.add("direct", "GET", "/chat", (), b"", received_path="/chat")
+    found = [matcher.find("GET", "/chat", (), b"") for _ in range(2)]
+    assert found == ["routed", "direct"]
+
+
 def test_credentials_of_recorder_and_replayer_may_differ() -> None:
     """A live request that is masked alike matches, whatever its credentials are."""
     redactor = Redactor()

@@ -16,11 +16,11 @@ import pytest
 from http1.wire import Peer, Run, upstream
 from otlp_receiver import attributes, otlp_receiver
 
-from sse_recorder.errors import UsageError
 from sse_recorder.exchange import Exchange
+from sse_recorder.http1.limits import Limits as HttpLimits
 from sse_recorder.http1.sockets import reset_connection
 from sse_recorder.otel import Telemetry
-from sse_recorder.proxy import Recorder, Upstream
+from sse_recorder.proxy import Recorder
 from sse_recorder.store.store import Store
 
 Script = Callable[[Peer], Awaitable[None]]
@@ -589,27 +589,441 @@ def test_without_telemetry_the_clients_context_passes_unchanged(
     assert b"Traceparent: 00-%s-%s-01" % (TRACE.encode(), SPAN.encode()) in heads[0]
 
 
-def test_the_upstreams_path_goes_in_front() -> None:
-    """`--upstream https://host/v2` sends `/chat` to `/v2/chat`."""
-    parsed = Upstream.parse("https://api.example.com/v2/")
-    assert parsed.target("/chat?x=1") == "/v2/chat?x=1"
-    assert Upstream.parse("http://h:81").target("/chat") == "/chat"
+class Kept:
+    """An upstream that answers once on each connection, and then closes it unasked.
+
+    It closes as the next request comes, so that the proxy cannot know.
+    """
+
+    def __init__(self, answers: int = 1, *, parting: bytes = b"") -> None:
+        self.heads: list[bytes] = []
+        self.connections = 0
+        self.dropped = 0
+        self.answers = answers
+        self.parting = parting
+
+    async def __call__(self, peer: Peer) -> None:
+        """Answer, and leave the next one without an answer."""
+        self.connections += 1
+        first = self.connections == 1
+        for _ in range(self.answers if first else 9):
+            self.heads.append(await peer.read_until(b"\r\n\r\n"))
+            if b"PUT" in self.heads[-1]:
+                await peer.expect(b"hello")
+            peer.send(OK)
+            if not first:
+                await peer.read_all()
+                return
+        await peer.read_until(b"\r\n\r\n")
+        self.dropped += 1
+        peer.send(self.parting)
+
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
 @pytest.mark.parametrize(
-    "url",
+    "request_bytes",
     [
-        "api.example.com",
-        "ftp://a",
-        "http://",
-        "https://u:p@a",
-        "http://a/?q",
-        "http://[::1",
-        "http://a/b c",
-        "http://a/\u65e5",
+        b"GET /again HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"DELETE /again HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"PUT /again HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello",
     ],
+    ids=["GET", "DELETE", "PUT"],
 )
-def test_a_url_that_is_no_upstream_is_refused(url: str) -> None:
-    """A mistake in the URL is told before anything listens."""
-    with pytest.raises(UsageError):
-        Upstream.parse(url)
+def test_a_kept_connection_that_is_closed_is_not_the_clients_concern(
+    run: Run, tmp_path: Path, request_bytes: bytes
+) -> None:
+    """What means the same when it is asked twice is asked again, on a new one."""
+    kept = Kept()
+
+    async def main() -> None:
+        async with recording(kept, tmp_path) as client:
+            client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            await client.expect(OK)
+            client.send(request_bytes)
+            await client.expect(OK)
+
+    run(main())
+    assert (kept.connections, kept.dropped, len(kept.heads)) == (2, 1, 2)
+    with Store.open(tmp_path) as store:
+        exchanges = list(store.exchanges())
+    assert [e.outcome for e in exchanges] == ["complete"] * 2
+    assert exchanges[1].sent_ns is not None
+    assert (exchanges[1].request_body or b"") in {b"", b"hello"}
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "parting"),
+    [
+        (b"POST /again HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n", b""),
+        (b"GET /again HTTP/1.1\r\nHost: a\r\n\r\n", b"HTTP/1.1 2"),
+        (
+            b"PUT /again HTTP/1.1\r\nHost: a\r\nContent-Length: 99999\r\n\r\n"
+            + b"x" * 99999,
+            b"",
+        ),
+    ],
+    ids=["POST", "answered", "large"],
+)
+def test_what_may_have_been_done_is_not_asked_again(
+    run: Run, tmp_path: Path, request_bytes: bytes, parting: bytes
+) -> None:
+    """The client decides: it learns that there was no answer."""
+    kept = Kept(parting=parting)
+
+    async def main() -> None:
+        async with recording(kept, tmp_path) as client:
+            client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            await client.expect(OK)
+            client.send(request_bytes)
+            await client.expect(b"HTTP/1.1 502 Bad Gateway\r\n")
+
+    run(main())
+    assert kept.connections == 1
+
+
+def test_a_post_goes_on_a_new_connection_when_the_kept_one_has_ended(
+    run: Run, tmp_path: Path
+) -> None:
+    """As long as nothing of it was sent, it may be sent wherever we like."""
+
+    async def script(peer: Peer) -> None:
+        await peer.read_until(b"\r\n\r\n")
+        peer.send(OK)  # and close
+
+    async def main() -> None:
+        async with recording(script, tmp_path) as client:
+            for _ in range(5):
+                client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n")
+                await client.expect(OK)
+                await asyncio.sleep(0.01)
+
+    run(main())
+    with Store.open(tmp_path) as store:
+        assert [e.outcome for e in store.exchanges()] == ["complete"] * 5
+
+
+async def leave(client: Peer) -> None:
+    """End a connection as a client does that loses interest."""
+    client.writer.close()
+    await client.writer.wait_closed()
+
+
+@pytest.mark.parametrize("how", ["complete", "breaks", "stopped"])
+def test_what_a_client_left_can_be_recorded_to_its_end(
+    run: Run, tmp_path: Path, how: str
+) -> None:
+    """With `finish` the upstream does not notice, and the recording says who left."""
+    left = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.read_until(b"\r\n\r\n")
+        peer.send(CHUNKED + chunk(PING))
+        await left.wait()
+        await asyncio.sleep(0.05)
+        peer.send(chunk(PING))
+        if how == "complete":
+            peer.send(b"0\r\n\r\n")
+        if how != "breaks":
+            assert await peer.read_all() == b""  # it is closed when all is there
+
+    async def main() -> None:
+        options = {"on_client_abort": "finish"}
+        async with recording(script, tmp_path, **options) as client:
+            client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            await client.expect(CHUNKED + chunk(PING))
+            await leave(client)
+            left.set()
+
+    run(main())
+    exchange, body = only(tmp_path)
+    assert (exchange.outcome, body) == ("client_abort", PING * 2)
+    assert (
+        exchange.error
+        == {
+            "complete": "the client left; the rest was recorded",
+            "breaks": "the client left; then: eof: the upstream closed the connection"
+            " before the end",
+            "stopped": "the client left; then: the recorder was stopped",
+        }[how]
+    )
+
+
+def test_what_a_paused_client_left_is_read_at_full_speed(
+    run: Run, tmp_path: Path
+) -> None:
+    """Whoever is not there cannot hold the upstream up."""
+    size = 32 << 20
+
+    async def script(peer: Peer) -> None:
+        await peer.read_until(b"\r\n\r\n")
+        peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size)
+        for _ in range(size >> 20):
+            peer.send(bytes(1 << 20))
+            await peer.writer.drain()
+        sent.set()
+
+    sent = asyncio.Event()
+
+    async def main() -> None:
+        options = {"on_client_abort": "finish"}
+        async with recording(script, tmp_path, **options) as client:
+            client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            await client.read_until(b"\r\n\r\n")
+            await asyncio.sleep(0.2)
+            assert not sent.is_set()
+            await leave(client)
+            async with asyncio.timeout(10):
+                await sent.wait()
+
+    run(main())
+    exchange, _ = only(tmp_path)
+    assert exchange.error == "the client left; the rest was recorded"
+    assert exchange.response_size == size
+
+
+def test_who_leaves_before_the_request_is_whole_ends_it(
+    run: Run, tmp_path: Path
+) -> None:
+    """Half a request has no answer that would be worth waiting for."""
+
+    async def script(peer: Peer) -> None:
+        await peer.read_until(b"\r\n\r\n")
+        peer.send(CHUNKED)
+        await peer.expect(b"a")
+        assert await peer.read_all() == b""
+        closed.set()
+
+    closed = asyncio.Event()
+
+    async def main() -> None:
+        options = {"on_client_abort": "finish"}
+        async with recording(script, tmp_path, **options) as client:
+            client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\na")
+            await client.expect(CHUNKED)
+            await leave(client)
+            async with asyncio.timeout(10):
+                await closed.wait()
+
+    run(main())
+    exchange, _ = only(tmp_path)
+    assert (exchange.outcome, exchange.error) == ("client_abort", "the client left")
+
+
+def test_the_limits_of_clients_are_the_recorders(run: Run, tmp_path: Path) -> None:
+    """What is refused for its size is neither forwarded nor recorded."""
+
+    async def main() -> None:
+        limits = HttpLimits(headers=5)
+        async with recording(_never, tmp_path, http_limits=limits) as client:
+            client.send(b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X: y\r\n" * 5 + b"\r\n")
+            await client.expect(b"HTTP/1.1 431 ")
+
+    run(main())
+    with Store.open(tmp_path) as store:
+        assert list(store.exchanges()) == []
+
+
+# --- routes ---------------------------------------------------------------------------
+
+
+class Api:
+    """An upstream that answers each request with 204, and keeps its first line."""
+
+    def __init__(self) -> None:
+        self.connections = 0
+        self.asked: list[str] = []
+        self.hosts: list[str] = []
+        self.closed = asyncio.Event()
+
+    async def __call__(self, peer: Peer) -> None:
+        """Serve one connection."""
+        self.connections += 1
+        with suppress(asyncio.IncompleteReadError):
+            while True:
+                lines = (await peer.read_until(b"\r\n\r\n")).decode().split("\r\n")
+                self.asked.append(lines[0].removesuffix(" HTTP/1.1"))
+                self.hosts += [x[6:] for x in lines if x.startswith("Host: ")]
+                peer.send(b"HTTP/1.1 204 No Content\r\n\r\n")
+        self.closed.set()
+
+
+@asynccontextmanager
+async def connected(recorder: Recorder) -> AsyncIterator[Peer]:
+    """Run a recorder, and connect to it."""
+    await recorder.start()
+    host, _, port = recorder.url.rpartition("//")[2].partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    try:
+        yield Peer(reader, writer)
+    finally:
+        await recorder.stop(grace_s=0.2)
+        writer.transport.abort()
+
+
+async def ask(client: Peer, target: str, method: str = "GET") -> None:
+    """Ask for something, and read that it is not there."""
+    client.send(f"{method} {target} HTTP/1.1\r\nHost: proxy\r\n\r\n".encode())
+    await client.expect(b"HTTP/1.1 204 No Content\r\n\r\n")
+
+
+def test_each_route_has_a_connection_of_its_own(run: Run, tmp_path: Path) -> None:
+    """One for each server that a client's connection asks for; all end with it."""
+    one, other = Api(), Api()
+    ports: list[int] = []
+
+    async def main() -> None:
+        async with upstream(one) as port_one, upstream(other) as port_other:
+            ports.extend([port_one, port_other])
+            recorder = Recorder(
+                f"http://127.0.0.1:{port_one}/base",
+                routes={
+                    "/other": f"http://127.0.0.1:{port_other}/v1",
+                    "/one": f"http://127.0.0.1:{port_one}",
+                },
+                store=tmp_path,
+                tags={"run": "42"},
+            )
+            async with connected(recorder) as client:
+                for path in ("/a?b", "/other/c?d", "/one/e", "/other"):
+                    await ask(client, path)
+                await ask(client, "http://elsewhere/other/f")
+                client.writer.close()
+                async with asyncio.timeout(10):
+                    await one.closed.wait()
+                    await other.closed.wait()
+
+    run(main())
+    assert (one.connections, other.connections) == (1, 1)
+    assert one.asked == ["GET /base/a?b", "GET /e"]
+    assert other.asked == ["GET /v1/c?d", "GET /v1", "GET /v1/f"]
+    assert set(one.hosts) == {f"127.0.0.1:{ports[0]}"}
+    assert set(other.hosts) == {f"127.0.0.1:{ports[1]}"}
+    with Store.open(tmp_path) as store:
+        exchanges = list(store.exchanges())
+    assert [(x.path, x.received_path) for x in exchanges] == [
+        ("/base/a", "/a"),
+        ("/v1/c", "/other/c"),
+        ("/e", "/one/e"),
+        ("/v1", "/other"),
+        ("/v1/f", "/other/f"),
+    ]
+    assert exchanges[1].url == f"http://127.0.0.1:{ports[1]}/v1/c?d"
+    assert all(x.tags == {"run": "42"} for x in exchanges)
+
+
+def test_what_no_route_takes_is_told_which_there_are(run: Run, tmp_path: Path) -> None:
+    """It is counted, not recorded, and the connection goes on."""
+    api, heads = Api(), list[bytes]()
+    bodies: list[Any] = []
+    recorders: list[Recorder] = []
+
+    async def main() -> None:
+        async with upstream(api) as port:
+            routes = {"/b": f"http://127.0.0.1:{port}", "/a": "http://127.0.0.1:1"}
+            recorders.append(Recorder(routes=routes, store=tmp_path))
+            async with connected(recorders[0]) as client:
+                client.send(
+                    b"POST /bc HTTP/1.1\r\nHost: p\r\nContent-Length: 3\r\n\r\nabc"
+                )
+                heads.append(await client.read_until(b"\r\n\r\n"))
+                bodies.append(json.loads(await client.read_until(b"}\n}\n")))
+                await ask(client, "/b/c")
+
+    run(main())
+    assert heads[0].startswith(b"HTTP/1.1 404 ")
+    assert bodies[0]["error"]["type"] == "no_route"
+    assert "begin the path with /a or /b" in bodies[0]["error"]["message"]
+    assert recorders[0].stats().refused_requests == {"no_route": 1}
+    assert only(tmp_path)[0].path == "/c"
+    assert api.asked == ["GET /c"]
+
+
+def test_a_recorder_counts_what_goes_through(run: Run, tmp_path: Path) -> None:
+    """Open exchanges count as they go, and those that are over by how they ended."""
+    goes_on = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.read_until(b"\r\n\r\nhello")
+        peer.send(CHUNKED + chunk(PING))
+        await goes_on.wait()
+        peer.send(chunk(PING) + b"0\r\n\r\n")
+
+    async def main() -> None:
+        async with upstream(script) as port:
+            recorder = Recorder(f"http://127.0.0.1:{port}", store=tmp_path)
+            async with connected(recorder) as client:
+                assert recorder.stats().exchanges == {}
+                request = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n"
+                client.send(request + b"hello")
+                await client.expect(CHUNKED + chunk(PING))
+                open_ = recorder.stats()
+                goes_on.set()
+                await client.expect(chunk(PING) + b"0\r\n\r\n")
+                over = recorder.stats()
+        assert (open_.open_exchanges, open_.connections, open_.exchanges) == (1, 1, {})
+        assert (open_.request_bytes, open_.response_bytes) == (5, len(PING))
+        assert (over.open_exchanges, over.exchanges) == (0, {"complete": 1})
+        assert (over.request_bytes, over.response_bytes) == (5, 2 * len(PING))
+        assert over.problems == ()
+        assert recorder.stats().seals == 1
+
+    run(main())
+    assert only(tmp_path)[0].outcome == "complete"
+
+
+def test_bodies_of_any_size_pass_through_bounded_buffers(
+    run: Run, tmp_path: Path
+) -> None:
+    """64 MB go up and come back at once, past peers that are slower than we are."""
+    size, step = 64 << 20, 1 << 18
+    body = bytes(range(256)) * (step // 256)
+    sizes: list[int] = []
+
+    async def script(peer: Peer) -> None:
+        await peer.read_until(b"\r\n\r\n")
+        peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size)
+        left = size
+        while left:
+            data = await peer.reader.read(step)
+            left -= len(data)
+            peer.send(data)
+            await peer.writer.drain()
+            await asyncio.sleep(0)
+
+    async def send(client: Peer) -> None:
+        client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % size)
+        for _ in range(size // step):
+            client.send(body)
+            await client.writer.drain()
+
+    async def watch(recorder: Recorder) -> None:
+        while True:
+            for relay in recorder.relays:
+                assert relay._upstream is not None
+                sizes.append(relay._upstream.buffered)
+                sizes.append(relay._stream.buffered)
+            await asyncio.sleep(0.001)
+
+    async def main() -> None:
+        async with upstream(script) as port:
+            recorder = Recorder(f"http://127.0.0.1:{port}", store=tmp_path)
+            await recorder.start()
+            own = int(recorder.url.rpartition(":")[2])
+            client = Peer(*await asyncio.open_connection("127.0.0.1", own))
+            sending = asyncio.create_task(send(client))
+            await client.read_until(b"\r\n\r\n")
+            watching = asyncio.create_task(watch(recorder))
+            for _ in range(size // step):
+                assert await client.reader.readexactly(step) == body
+            await sending
+            watching.cancel()
+            with suppress(asyncio.CancelledError):
+                await watching
+            await client.close()
+            await recorder.stop(grace_s=0.2)
+
+    run(main())
+    # What may wait, and the read that found that it was too much.
+    assert 0 < max(sizes) <= (64 << 10) + (256 << 10)

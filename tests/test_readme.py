@@ -43,6 +43,7 @@ class Reader:
             "https://api.meibel.ai": upstream,
             "127.0.0.1:8787": f"127.0.0.1:{free_port()}",
             "127.0.0.1:8788": f"127.0.0.1:{free_port()}",
+            "127.0.0.1:9090": f"127.0.0.1:{free_port()}",
         }
 
     def read(self, language: str, text: str) -> None:
@@ -74,7 +75,12 @@ class Reader:
                 subprocess.run(["make", "-n", target], cwd=ROOT, check=True)
             case [".", _]:
                 pass  # this process's environment is active already
-            case ["sse-recorder", name, *rest] if name in SERVERS:
+            case ["sse-recorder", "redact", "--dry-run", *rest]:
+                done = run_command("redact", "--dry-run", *rest, cwd=self.folder)
+                assert done.returncode == 0, done.stderr  # ours have none
+            case ["sse-recorder", name, *rest] if name in SERVERS and not (
+                "--" in rest or rest[0].startswith("http")
+            ):
                 self.stop()
                 env = environment(**settings)
                 server = command(name, *rest, cwd=self.folder, env=env)
@@ -92,6 +98,8 @@ class Reader:
 def reader(tmp_path: Path) -> Iterator[Reader]:
     """Return a reader with a folder of their own and an API that answers."""
     shutil.copytree(ROOT / "recordings", tmp_path / "recordings")
+    agent_program = "import os; print(os.environ['OPENAI_BASE_URL'])"
+    (tmp_path / "agent.py").write_text(agent_program, encoding="utf-8")
     with running(AgentServer()) as agent:
         reader = Reader(tmp_path, agent.url)
         try:

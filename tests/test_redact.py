@@ -1,11 +1,15 @@
-"""Masking of heads: what goes, what stays, and that masking twice changes nothing."""
+"""What is masked by its name, what stays, and that masking twice changes nothing."""
 
 from __future__ import annotations
+
+import json
+import pickle
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sse_recorder.errors import UsageError
 from sse_recorder.exchange import RequestHead, ResponseHead
 from sse_recorder.redact import PLACEHOLDER, Redactor
 
@@ -258,10 +262,87 @@ def test_redaction_can_be_turned_off() -> None:
     assert redactor.request_head(head) == head
 
 
-def test_a_body_passes_its_mask_unchanged() -> None:
-    """The mask of a body returns every byte, and holds none back."""
-    mask = Redactor().body("0193a5f0-0000-7000-8000-000000000000")
-    assert mask.feed(b"data: 1\n") + mask.feed(b"\n") + mask.flush() == b"data: 1\n\n"
+SECRET_FIELDS = [
+    *("api_key", "apiKey", "APIKEY", "x-api-key", "openai_api_key", "OPENAI_API_KEY"),
+    *("password", "db_password", "passwd", "pwd", "passphrase", "client_secret"),
+    *("access_token", "accessToken", "refresh_token", "id_token", "bot_token"),
+    *("authorization", "Authorization", "cookie", "set-cookie", "jwt", "credentials"),
+    *("aws_secret_access_key", "SecretAccessKey", "private_key", "password_hash"),
+    *("Ocp-Apim-Subscription-Key", "meibel_api_key", "api_key_2", "secretKey"),
+]
+PUBLIC_FIELDS = [
+    *("key", "token", "tokens", "max_tokens", "maxTokens", "token_count", "tokenCount"),
+    *(
+        "input_tokens",
+        "next_page_token",
+        "nextPageToken",
+        "pageToken",
+        "idempotency_key",
+    ),
+    *("cache_key", "prompt_cache_key", "signature", "thoughtSignature", "code", "auth"),
+    *("encrypted_content", "progressToken", "bos_token", "eos_token", "key_points"),
+    *("primary_key", "foreign_key", "public_key", "object_key", "keyId", "token_type"),
+    *("time_to_first_token", "price_per_token", "author", "monkey", "session_id"),
+    *("obfuscation", "system_fingerprint", "logprobs", "sort_key", "api_key_name"),
+]
+
+
+def mask_field(name: str, redactor: Redactor | None = None) -> str:
+    """Mask a JSON body with one field and return its value."""
+    head = ResponseHead(200, headers=(("Content-Type", "application/json"),))
+    body = json.dumps({name: SECRET}).encode()
+    masked = (redactor or Redactor()).whole_body(head, body)
+    assert len(masked) == len(body)
+    return str(json.loads(masked)[name])
+
+
+@pytest.mark.parametrize("name", SECRET_FIELDS)
+def test_json_fields_with_secret_names_are_masked(name: str) -> None:
+    """A field whose name ends in a word for a secret loses its value."""
+    assert mask_field(name) == "*" * len(SECRET)
+
+
+@pytest.mark.parametrize("name", PUBLIC_FIELDS)
+def test_json_fields_that_only_sound_secret_are_kept(name: str) -> None:
+    """What models and their APIs count, sign and point with keeps its value."""
+    assert mask_field(name) == SECRET
+
+
+def test_rules_for_bodies_can_be_extended() -> None:
+    """Names and patterns are added, and names taken out, in bodies too."""
+    redactor = Redactor(
+        mask=["X_Tenant"], keep=["Api-Key"], patterns=["acct-([0-9]{4})"]
+    )
+    assert mask_field("x-tenant", redactor) == "*" * len(SECRET)
+    assert mask_field("api_key", redactor) == SECRET
+    head = RequestHead("POST", "/", (("Content-Type", "text/plain"),))
+    assert redactor.whole_body(head, b"acct-1234") == b"acct-****"
+
+
+def test_a_pattern_that_is_none_is_refused() -> None:
+    """A pattern that is no regular expression is told in a line."""
+    with pytest.raises(UsageError, match="is not a regular expression"):
+        Redactor(patterns=["("])
+
+
+def test_a_redactor_goes_to_another_process() -> None:
+    """What masks may be where the writing is done."""
+    redactor = pickle.loads(  # noqa: S301 - our own
+        pickle.dumps(Redactor(mask=["x-tenant"], patterns=["acct-[0-9]+"]))
+    )
+    assert mask_field("x-tenant", redactor) == "*" * len(SECRET)
+    assert mask_field("password", redactor) == "*" * len(SECRET)
+
+
+def test_a_body_of_a_request_is_masked_as_its_head_says() -> None:
+    """The media type tells how to read a body; without one it is a text."""
+    form = (("Content-Type", "application/x-www-form-urlencoded; charset=utf-8"),)
+    redactor = Redactor()
+    head = RequestHead("POST", "/", form)
+    assert redactor.whole_body(head, b"a=b&pwd=x+y") == b"a=b&pwd=***"
+    bare = RequestHead("POST", "/")
+    assert redactor.whole_body(bare, b'{"pwd":"x y"}') == b'{"pwd":"***"}'
+    assert redactor.whole_body(bare, b"") == b""
 
 
 NAMES = st.sampled_from([*SECRET_HEADERS, *PUBLIC_HEADERS, "Cookie", "Set-Cookie"])

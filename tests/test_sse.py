@@ -416,6 +416,57 @@ def test_the_short_way_reads_the_same(stream: bytes) -> None:
             assert sse._read(block, 1, 2, 3) == sse._read_any(block, 1, 2, 3)
 
 
+BLOCKS = st.lists(
+    st.sampled_from((b"data: 1\n\n", b"event: e\ndata:x\n\n", b"id: 7\ndata: \n\n"))
+    | st.sampled_from(
+        (b"\ndata: 1\n\n", b"data: 1\n\n\n", b": c\ndata: 1\n\n", b"\n\n")
+    )
+    | st.sampled_from((b"data: a\rb\n\n", b"data: \xff\n\n", b"id: \0\ndata: 1\n\n"))
+    | STREAMS,
+    max_size=6,
+)
+
+
+@patient
+@given(before=STREAMS, blocks=BLOCKS)
+@example(before=b": ok\n\n", blocks=[b"data: 1\n\n", b"\ndata: 2\n\n"])
+def test_usual_events_are_the_frames_that_they_would_be(
+    before: bytes, blocks: list[bytes]
+) -> None:
+    """Many chunks are read at once only if each is such an event; then all goes on."""
+    one, other = Parser(), Parser()
+    one.feed(before)
+    other.feed(before)
+    events = one.feed_usual(blocks)
+    if events is None:
+        for block in blocks:
+            one.feed(block)
+    frames = [frame for block in blocks for frame in other.feed(block)]
+    if events is not None:
+        assert [frame.size for frame in frames] == [len(block) for block in blocks]
+        assert events == [
+            (id_, frame.id or "", event, frame.event or "", data, frame.data)
+            for frame, (id_, _, event, _, data, _) in zip(frames, events, strict=True)
+        ]
+        layouts = [sse.usual_layout(e[0], e[2], e[4]) for e in events]
+        assert [frame.layout for frame in frames] == layouts
+        assert {frame.raw for frame in frames} <= {None}
+    assert one.feed(b"data: on\n\n") == other.feed(b"data: on\n\n")
+    assert one.close() == other.close()
+
+
+def test_usual_events_are_read_at_once() -> None:
+    """The fast way is taken for what nearly all servers send."""
+    parser = Parser()
+    assert parser.feed_usual([b"data: 1\n\n"]) is None  # a BOM might have come
+    parser.feed(b"data: 1\n\n")
+    blocks = [b"id: 7\nevent: e\ndata: 1\n\n", b"data: 2\n\n"]
+    assert parser.feed_usual(blocks) == [
+        ("id: ", "7", "event: ", "e", "data: ", "1"),
+        ("", "", "", "", "data: ", "2"),
+    ]
+
+
 @patient
 @given(stream=STREAMS, places=CUTS)
 def test_a_parser_goes_on_from_what_was_pending(

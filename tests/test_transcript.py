@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import json
 import random
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,9 +29,18 @@ from sse_recorder.exchange import (
     Record,
     RequestHead,
 )
+from sse_recorder.match import PARSED_BYTES_MAX, request_key
+from sse_recorder.spool import MEMORY_MAX
 from sse_recorder.sse import rebuild
+from sse_recorder.store.segment import Layout
 from sse_recorder.tables import FrameRow, Row, Rows
-from sse_recorder.transcript import BODY_FRAME_MAX, EarlierFrame, Transcript
+from sse_recorder.transcript import (
+    BODY_FRAME_MAX,
+    DECODED_FREE,
+    DECODED_RATIO_MAX,
+    EarlierFrame,
+    Transcript,
+)
 
 CORPUS = Path(__file__).parents[2] / "shared" / "corpus" / "recorded_streams.jsonl"
 DIALOGUE = (
@@ -84,6 +97,38 @@ def test_any_cut_gives_the_same_frames_kinds_and_calls(places: set[int]) -> None
     assert [row[3] for row in rows.chunks] == [len(part) for part in parts]
     assert transcript.ended is not None
     assert transcript.ended.chunk_count == len(parts)
+
+
+BLANK_LINES = {
+    at + 2 for at in range(len(DIALOGUE) - 2) if DIALOGUE[at : at + 2] == b"\n\n"
+}
+
+
+@settings(deadline=None)
+@given(
+    st.sets(st.sampled_from(sorted(BLANK_LINES))),
+    st.sets(st.integers(1, len(DIALOGUE) - 1), max_size=3),
+    st.integers(1, 7),
+)
+def test_many_chunks_at_once_are_those_chunks(
+    ends: set[int], places: set[int], count: int
+) -> None:
+    """How many chunks are taken in at a time makes no difference to any row."""
+    records = records_of(pieces(DIALOGUE, ends | places))
+    rows, transcript = Rows(), Transcript(records[0].exchange_id)
+    chunks: list[tuple[int, bytes]] = []
+    for record in records:
+        if record.op is Op.DATA:
+            assert isinstance(record.payload, bytes)
+            chunks.append((record.at_ns, record.payload))
+        if chunks and (len(chunks) == count or record.op is not Op.DATA):
+            transcript.add_chunks(chunks, rows)
+            chunks = []
+        if record.op is not Op.DATA:
+            transcript.add(record, rows)
+    whole, expected = rows_of(records)
+    assert transcript.ended == whole.ended
+    assert rows.tables() == expected.tables()
 
 
 @settings(deadline=None)
@@ -376,9 +421,13 @@ def test_no_payload_of_a_stream_keeps_it_from_being_stored() -> None:
 
 
 def test_what_the_opening_says_is_in_the_row() -> None:
-    """Trace ids, tags and trailers come through; tags in their order."""
+    """Ids, tags, paths and trailers come through; tags in their order."""
     begin = opening(
-        trace_id="t", span_id="s", parent_span_id="p", tags={"b": "1", "a": ""}
+        trace_id="t",
+        span_id="s",
+        parent_span_id="p",
+        tags={"b": "1", "a": ""},
+        received_path="/meibel/chat",
     )
     ending = Ending(outcome=Outcome.COMPLETE, trailers=(("X", "y"),))
     records = records_of([], ending=ending)
@@ -390,6 +439,7 @@ def test_what_the_opening_says_is_in_the_row() -> None:
     )
     assert list(exchange.tags.items()) == [("b", "1"), ("a", "")]
     assert exchange.response_trailers == (("X", "y"),)
+    assert exchange.received_path == "/meibel/chat"
 
 
 @pytest.mark.skipif(not CORPUS.exists(), reason="the corpus is not part of the project")
@@ -424,3 +474,122 @@ def test_a_head_with_an_unusual_media_type_is_still_a_stream() -> None:
     assert [
         f.type for f in frames_of(records_of([b"data: 1\n\n"], headers=headers))
     ] == ["event"]
+
+
+def with_request(size: int) -> list[Record]:
+    """Return the records of an exchange with a JSON request body of some size."""
+    records = records_of([])
+    body = b'{"model": "m", "text": "' + b"x" * (size - 26) + b'"}'
+    eid = records[0].exchange_id
+    parts = pieces(body, range(0, size, 1 << 20))
+    data = [Record(eid, Op.REQUEST_DATA, 0, part) for part in parts]
+    return [records[0], *data, *records[2:]]
+
+
+@pytest.mark.parametrize("size", [40, MEMORY_MAX, MEMORY_MAX + 1, PARSED_BYTES_MAX + 1])
+def test_a_request_is_the_same_in_memory_and_in_a_file(
+    tmp_path: Path, size: int
+) -> None:
+    """Its key, size and sha256 are those of a live request with this body."""
+    records, rows = with_request(size), Rows()
+    layout = Layout(tmp_path)
+    layout.journals.mkdir()
+    in_file = Transcript(records[0].exchange_id, open_file=layout.scratch)
+    for record in records:
+        in_file.add(record, rows)
+    exchange = ended(records)
+    body = exchange.request_body
+    assert in_file.ended is not None
+    is_long = size > MEMORY_MAX
+    assert in_file.ended.request_body == (b"" if is_long else body)
+    assert replace(in_file.ended, request_body=body) == exchange
+    assert exchange.request_body_size == len(body) == size
+    key = request_key(exchange.method, exchange.target, exchange.request_headers, body)
+    assert exchange.request_key == key
+    assert set(rows.bodies) == ({exchange.exchange_id} if is_long else set())
+
+
+def test_a_request_body_that_cannot_be_kept_makes_the_exchange_incomplete() -> None:
+    """What was before the gap is kept, what follows is not, and it says why."""
+
+    def no_room() -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    records, rows = with_request(3 << 20), Rows()
+    transcript = Transcript(records[0].exchange_id, open_file=no_room)
+    for record in records[:4]:
+        transcript.add(record, rows)
+    again = Transcript(records[0].exchange_id)
+    for record in transcript.carry():
+        again.add(record, rows)
+    for one in (transcript, again):
+        for record in records[4:]:
+            one.add(record, rows)
+        exchange = one.ended
+        assert exchange is not None
+        assert exchange.outcome is Outcome.INCOMPLETE
+        assert exchange.error == (
+            "the request body is not kept whole: No space left on device"
+        )
+        assert exchange.request_body_size == 1 << 20
+
+
+@pytest.mark.parametrize("headers", [STREAM, JSON])
+def test_a_body_that_decodes_to_far_too_much_is_cut_off(headers: Headers) -> None:
+    """The chunks are whole, and the error says where the frames end."""
+    bomb = gzip.compress(b"data: " + bytes(60_000_000))
+    chunks = pieces(bomb, range(0, len(bomb), 8_192))
+    coded = (*headers, ("content-encoding", "gzip"))
+    transcript, rows = rows_of(records_of(chunks, headers=coded))
+    assert b"".join(row[4] for row in rows.chunks) == bomb
+    assert transcript.ended is not None
+    assert "more than 128 times its size" in (transcript.ended.error or "")
+    kept = sum(row[4] for row in rows.frames)
+    assert kept <= DECODED_FREE + DECODED_RATIO_MAX * len(bomb)
+
+
+FLAT = """
+import resource, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from making import STREAM, records_of, Recorder
+from samples import exchange_id
+from sse_recorder.exchange import Op, Record
+from sse_recorder.store.segment import Layout
+
+recorder = Recorder(Path(sys.argv[2]))
+kind, eid = sys.argv[3], exchange_id(1)
+headers = STREAM if kind in ("events", "line") else ()
+start = records_of([], headers=headers)
+recorder.write([start[0]])
+data = {"events": b"data: " + b"x" * 4000 + b"\\n\\n", "line": b"x"}.get(kind, b"x")
+data *= (1 << 16) // len(data)
+op = Op.REQUEST_DATA if kind == "request" else Op.DATA
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+if kind != "request":
+    recorder.write(start[2:4])
+
+def feed(megabytes):
+    for number in range(megabytes):
+        recorder.write([Record(eid, op, 10**9, data)] * 16)
+        if recorder.segment.size > 8 << 20:
+            recorder.roll()
+
+feed(60)
+warm = peak()
+feed(140)
+recorder.roll()
+grown = peak() - warm
+assert grown < 30_000, f"{grown} KiB more"
+"""
+
+
+@pytest.mark.parametrize("kind", ["events", "line", "body", "request"])
+def test_memory_stays_flat_however_long_a_body(tmp_path: Path, kind: str) -> None:
+    """A stream, an endless line, another body, and one that goes up: 200 MB each."""
+    tests = str(Path(__file__).parent)
+    command = [sys.executable, "-c", FLAT, tests, str(tmp_path), kind]
+    subprocess.run(command, check=True, timeout=100)

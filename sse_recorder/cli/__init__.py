@@ -2,9 +2,11 @@
 
 One file per group of commands:
 
-    serve     record, replay
+    record    record
+    replay    replay
     look      ls, show, query, latency, tools
-    keep      export, recover
+    keep      export, recover, verify
+    redact    redact
     demo      demo
 
 Whatever fails is told in one line on stderr that says what to do; the exit code is the
@@ -22,7 +24,7 @@ from typing import Any, Final, NoReturn
 import click
 
 from sse_recorder import __version__, config
-from sse_recorder.cli import demo, keep, look, serve
+from sse_recorder.cli import demo, keep, look, record, redact, replay
 from sse_recorder.cli.base import Option
 from sse_recorder.errors import SSERecorderError
 
@@ -66,7 +68,7 @@ def commands() -> None:
     """
 
 
-for module in (serve, look, keep, demo):
+for module in (record, replay, look, keep, redact, demo):
     for command in module.COMMANDS:
         commands.add_command(command)
 

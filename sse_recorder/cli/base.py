@@ -68,6 +68,36 @@ def store_option_with(help_: str) -> Callable[[F], F]:
 
 store_option = store_option_with("The folder of recordings, or a cassette.")
 
+
+def rule_options(command: F) -> F:
+    """Declare the options that extend the rules of redaction."""
+    for declare in (
+        option(
+            "--redact-pattern",
+            "patterns",
+            metavar="REGEX",
+            multiple=True,
+            help="What else is secret in bodies, or its group 1; may be repeated.",
+        ),
+        option(
+            "--redact-keep",
+            "keep",
+            metavar="NAME",
+            multiple=True,
+            help="A header, parameter or field that is not; may be repeated.",
+        ),
+        option(
+            "--redact",
+            "mask",
+            metavar="NAME",
+            multiple=True,
+            help="One more header, parameter or field that is secret; may be repeated.",
+        ),
+    ):
+        command = declare(command)
+    return command
+
+
 format_option = option(
     "--format",
     "format_",

@@ -1,4 +1,4 @@
-"""`export` and `recover`: what is done with recordings as files."""
+"""`export`, `verify` and `recover`: what is done with recordings as files."""
 
 from __future__ import annotations
 
@@ -6,16 +6,34 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Final
 
 import click
+import pyarrow as pa
 
-from sse_recorder.cli.base import counted, option, say, store_option, store_option_with
+from sse_recorder.cli.base import (
+    counted,
+    format_option,
+    option,
+    print_rows,
+    say,
+    store_option,
+    store_option_with,
+)
 from sse_recorder.errors import StoreError, UsageError
 from sse_recorder.store import cassette
 from sse_recorder.store.recovery import Decision
 from sse_recorder.store.recovery import recover as recover_store
 from sse_recorder.store.store import Store
+from sse_recorder.store.verify import Finding, Tally
+from sse_recorder.store.verify import verify as verify_source
+
+_FINDINGS: Final = pa.schema(
+    [
+        (name, pa.string())
+        for name in ("level", "file", "exchange_id", "check", "problem", "remedy")
+    ]
+)
 
 
 @click.command()
@@ -89,6 +107,52 @@ def _writing_to(output: Path | None) -> Iterator[IO[bytes]]:
 
 
 @click.command()
+@click.argument("sources", nargs=-1, metavar="[SOURCE]...")
+@store_option
+@format_option
+def verify(sources: tuple[str, ...], store: str, format_: str) -> int:
+    """Check that recordings are whole: files, checksums, and what they say of another.
+
+    SOURCE is a store, a cassette, or a folder of cassettes; without one it is the
+    store.  Every byte is read, and the bytes of each exchange are parsed again and
+    compared with its rows.  Exits with 1 when there are problems; warnings are none.
+
+    \b
+    sse-recorder verify
+    sse-recorder verify tests/cassettes/*.sse.jsonl
+    """
+    tally = Tally()
+    rows = [
+        _finding_row(finding)
+        for source in sources or (store,)
+        for finding in verify_source(Path(source), tally)
+    ]
+    if rows or format_ != "table":
+        print_rows(pa.Table.from_pylist(rows, schema=_FINDINGS), format_)
+    warnings = sum(row["level"] == "warning" for row in rows)
+    problems = len(rows) - warnings
+    say(
+        f"Checked {counted(tally.files, 'file')} with"
+        f" {counted(tally.exchanges, 'exchange')} in {tally.size:,} bytes:"
+        f" {counted(problems, 'problem') if problems else 'no problems'}"
+        + f", {counted(warnings, 'warning')}" * bool(warnings)
+        + "."
+    )
+    return int(bool(problems))
+
+
+def _finding_row(finding: Finding) -> dict[str, str | None]:
+    return {
+        "level": "warning" if finding.is_warning else "problem",
+        "file": finding.file,
+        "exchange_id": finding.exchange_id,
+        "check": finding.check,
+        "problem": finding.problem,
+        "remedy": finding.remedy,
+    }
+
+
+@click.command()
 @store_option_with("The folder of recordings.")
 def recover(store: str) -> int:
     """Make what a crash left in a store part of it.
@@ -114,4 +178,4 @@ def recover(store: str) -> int:
     return int(any(item.decision is Decision.REPORT for item in found))
 
 
-COMMANDS = (export, recover)
+COMMANDS = (export, verify, recover)

@@ -139,6 +139,9 @@ def heading(exchange: Exchange, width: int) -> list[Line]:
     ]
     if e.session_id:
         lines.insert(3, Line(_listed([f"session {e.session_id}"], width), "dim"))
+    if e.tags:
+        tags = [f"{name}={value}" for name, value in e.tags.items()]
+        lines.append(Line(_listed(tags, width), "dim"))
     if e.error:
         lines.append(Line(cut(f"error: {printable(e.error)}", width), "red"))
     return lines

@@ -101,14 +101,14 @@ class Meibel(Dialect):
         payload = parse_object(data)
         kind = _KINDS.get(event or "") or _KINDS.get(str(payload.get("type")))
         match kind:
+            case Kind.TEXT:  # first, because nearly all are
+                return Reading(kind, self._news(_message(payload)))
             case None:
                 return Reading()
             case Kind.TOOL_CALL:
                 return Reading(kind, tools=(_called(payload),))
             case Kind.TOOL_RESULT:
                 return Reading(kind, tools=(_returned(payload),))
-            case Kind.TEXT:
-                return Reading(kind, text=self._news(_message(payload)))
             case Kind.REASONING:
                 return Reading(kind)
             case Kind.FINISH:

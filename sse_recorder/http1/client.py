@@ -45,6 +45,7 @@ from sse_recorder.clock import SYSTEM, Clock
 from sse_recorder.errors import UpstreamError, UsageError
 from sse_recorder.exchange import Headers, RequestHead, ResponseHead
 from sse_recorder.http1 import framing
+from sse_recorder.http1.sockets import has_left
 
 DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
@@ -282,6 +283,7 @@ class Connection(asyncio.Protocol):
         self._headers: list[tuple[bytes, bytes]] = []
         self._head_size = 0
         self._unproductive = 0  # bytes read since the last that were a head or body
+        self._answered = False
         self._response_framing: framing.Framing | None = None  # None before its head
         self._body_parts: int | None = None  # in this read; set when the body is over
         self._trailers: Headers = ()
@@ -295,13 +297,23 @@ class Connection(asyncio.Protocol):
 
     @property
     def reusable(self) -> bool:
-        """Whether another request may be sent."""
+        """Whether another request may be sent.
+
+        The kernel is asked as well, for the end of a connection may have come and not
+        been read yet.
+        """
         return (
             self._keep_alive
             and self._handler is None
             and not self._request_open
             and self.is_open
+            and not has_left(self._transport)
         )
+
+    @property
+    def answered(self) -> bool:
+        """Whether any of the response to the latest request has come."""
+        return self._answered
 
     @property
     def request_open(self) -> bool:
@@ -337,6 +349,7 @@ class Connection(asyncio.Protocol):
         self._headers = []
         self._head_size = self._unproductive = 0
         self._response_framing = None
+        self._answered = False
         self._body_parts = None
         self._trailers = ()
         self._parts.clear()
@@ -565,7 +578,7 @@ class Connection(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         """A response begins; after the final one, none may."""
-        self._news = True
+        self._news = self._answered = True
         if self._body_parts is not None:
             raise _Malformed("more than one response to one request")
 

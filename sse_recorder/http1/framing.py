@@ -35,10 +35,10 @@ WRITE_BUFFER_BYTES: Final = 64 * 1024
 default of asyncio."""
 
 HOP_BY_HOP: Final = frozenset(
-    {"keep-alive", "proxy-connection", "te", "upgrade", "proxy-authorization"}
+    {"keep-alive", "proxy-connection", "upgrade", "proxy-authorization"}
 )
-"""Headers of one connection, beside `Connection` and what it names.  Not among them is
-Transfer-Encoding: a body is framed again as it was."""
+"""Headers of one connection, beside `Connection`, what it names, and TE.  Not among
+them is Transfer-Encoding: a body is framed again as it was."""
 
 # Without these a message means something else, whatever `Connection` says.
 _ESSENTIAL: Final = frozenset({"content-length", "transfer-encoding", "host"})
@@ -63,17 +63,26 @@ def end_to_end(headers: Headers) -> Headers:
 
     Left out are those of the connection, and those that `Connection` names.  What
     `Connection` says of how long the connection lasts stays: with one upstream
-    connection for each client connection it holds for both.
+    connection for each client connection it holds for both.  `TE: trailers` stays as
+    well: without it a server may leave out the trailers, which we pass on.
     """
     named = set(tokens(headers, "connection")) - _ESSENTIAL
-    lasting = next((word for word in ("close", "keep-alive") if word in named), None)
+    lasting = "close" if "close" in named else "keep-alive"
+    options = [lasting] if lasting in named else []
+    takes_trailers = "te" in named and "trailers" in tokens(headers, "te")
+    if takes_trailers:
+        options.append("TE")
     passed: list[tuple[str, str]] = []
     for name, value in headers:
         lower = name.lower()
         if lower == "connection":
-            if lasting is not None:
-                passed.append((name, lasting))
-                lasting = None
+            if options:
+                passed.append((name, ", ".join(options)))
+                options = []
+        elif lower == "te":
+            if takes_trailers:
+                passed.append((name, "trailers"))
+                takes_trailers = False
         elif lower not in HOP_BY_HOP and lower not in named:
             passed.append((name, value))
     return tuple(passed)

@@ -126,6 +126,8 @@ def _lines(exchange: Exchange, chunks: Iterable[Chunk]) -> Iterator[dict[str, An
     }
     if exchange.target != _target(exchange.url):
         request["target"] = exchange.target
+    if exchange.received_path is not None:
+        request["received_path"] = exchange.received_path
     head: dict[str, Any] = {
         "exchange_id": exchange.exchange_id,
         "recorder_id": exchange.recorder_id,
@@ -196,6 +198,7 @@ def _head_records(line: dict[str, Any]) -> Iterator[Record]:
         span_id=_text(line.get("span_id", "")),
         parent_span_id=_text(line.get("parent_span_id", "")),
         tags=dict(_headers(dict(line.get("tags", {})).items())),
+        received_path=_text(request.get("received_path", "")),
     )
     yield Record(eid, Op.OPEN, 0, opening)
     if body := _bytes({"body": ""} | request, "body"):

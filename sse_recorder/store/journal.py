@@ -21,7 +21,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import pyarrow as pa
 
@@ -33,6 +33,7 @@ from sse_recorder.exchange import (
     Opening,
     Outcome,
     Payload,
+    RawRecord,
     Record,
     RequestHead,
     ResponseHead,
@@ -74,21 +75,19 @@ class Journal:
             self.remove()
             raise
 
-    def append(self, records: Sequence[Record]) -> None:
+    def append(self, records: Sequence[RawRecord]) -> None:
         """Write records as one batch.
 
         Raises:
             OSError: the batch could not be written whole; nothing of it is left.
         """
-        columns = (
-            [record.op for record in records],
-            [record.exchange_id for record in records],
-            [record.at_ns for record in records],
-            [encode(record.payload) for record in records],
-        )
+        if not records:
+            return
+        ids, ops, times, payloads = zip(*records, strict=True)
+        data = [p if type(p) is bytes else encode(p) for p in payloads]
         arrays = [
             pa.array(column, type=field.type)
-            for column, field in zip(columns, SCHEMA, strict=True)
+            for column, field in zip((ops, ids, times, data), SCHEMA, strict=True)
         ]
         batch = pa.RecordBatch.from_arrays(arrays, schema=SCHEMA)
         self._write(batch.serialize())
@@ -98,6 +97,19 @@ class Journal:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+    @property
+    def is_in_place(self) -> bool:
+        """Whether readers would find this very file at its path."""
+        try:
+            return os.path.samestat(self.path.stat(), os.fstat(self._fd))
+        except OSError:
+            return False
+
+    def rename(self, path: Path) -> None:
+        """Move the file; whatever looks for it there finds all that it has by now."""
+        self.path.rename(path)
+        self.path = path
 
     def remove(self) -> None:
         """Delete the file; its records are in a segment now."""
@@ -127,24 +139,12 @@ def read(path: Path) -> Iterator[Record]:
         StoreError: it is not a journal, or is damaged before its end.
     """
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            yield from _records(path, file)
     except FileNotFoundError:
         raise
     except OSError as error:
         raise StoreError(f"{path}: {error.strerror}; make it readable") from error
-    if HEADER.startswith(data):
-        return
-    if not _is_journal(data):
-        raise StoreError(
-            f"{path}: not a journal of this version; move it out of the store"
-        )
-    try:
-        yield from _records(data)
-    except (ValueError, KeyError, TypeError) as error:
-        raise StoreError(
-            f"{path}: it is damaged, or of a later version ({error}); move it out of"
-            " the store"
-        ) from error
 
 
 @contextmanager
@@ -178,34 +178,42 @@ def _create(path: Path) -> int:
         os.close(fd)
 
 
-def _is_journal(data: bytes) -> bool:
-    if data.startswith(HEADER):
-        return True
-    # Another version of Arrow may write the same schema in other bytes.
+def _records(path: Path, file: BinaryIO) -> Iterator[Record]:
+    if HEADER.startswith(file.read(len(HEADER) + 1)):
+        return  # cut in its header, or not a batch yet
+    file.seek(0)
+    for batch in _batches(path, file):
+        try:
+            for op, exchange_id, at_ns, payload in zip(
+                *(column.to_pylist() for column in batch.columns), strict=True
+            ):
+                known = Op(op)
+                yield Record(exchange_id, known, at_ns, decode(known, payload))
+        except (ValueError, KeyError, TypeError) as error:
+            raise StoreError(
+                f"{path}: it is damaged, or of a later version ({error}); move it out"
+                " of the store"
+            ) from error
+
+
+def _batches(path: Path, file: BinaryIO) -> Iterator[pa.RecordBatch]:
+    """Give the whole batches, one at a time: a journal may be larger than memory."""
     try:
-        with pa.ipc.open_stream(data) as reader:
-            return bool(reader.schema.equals(SCHEMA, check_metadata=True))
+        reader = pa.ipc.open_stream(file)
+        is_ours = reader.schema.equals(SCHEMA, check_metadata=True)
     except (OSError, pa.ArrowException):
-        return False
-
-
-def _batches(data: bytes) -> Iterator[pa.RecordBatch]:
-    with pa.ipc.open_stream(data) as reader:
+        is_ours = False
+    if not is_ours:
+        raise StoreError(
+            f"{path}: not a journal of this version; move it out of the store"
+        )
+    with reader:
         while True:
             try:
                 batch = reader.read_next_batch()
             except (StopIteration, OSError, pa.ArrowInvalid):
                 return
             yield batch
-
-
-def _records(data: bytes) -> Iterator[Record]:
-    for batch in _batches(data):
-        for op, exchange_id, at_ns, payload in zip(
-            *(column.to_pylist() for column in batch.columns), strict=True
-        ):
-            known = Op(op)
-            yield Record(exchange_id, known, at_ns, decode(known, payload))
 
 
 def encode(payload: Payload) -> bytes | None:

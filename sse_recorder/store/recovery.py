@@ -3,6 +3,7 @@
 The writer takes these steps, and may be killed between any two of them or within one:
 
     1  the journal is made           .journal/<segment>.arrows
+       (if exchanges are open, as .journal/<segment>.carry until it has them)
     2  batches are appended to it
     3  four parts are written        .journal/<segment>.<table>.parquet
     4  they are moved into place     chunks, frames, tool_calls, then exchanges
@@ -17,7 +18,7 @@ Exchanges that were open at the end of their recorder's last journal get the out
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import Enum
 from itertools import groupby
@@ -28,9 +29,11 @@ from sse_recorder.errors import StoreError
 from sse_recorder.exchange import Ending, Op, Outcome, Record
 from sse_recorder.store import journal
 from sse_recorder.store.segment import (
+    CARRY_SUFFIX,
     JournalReader,
     Layout,
     earlier_frames,
+    remove_parts,
     seal,
     segment_recorder,
 )
@@ -41,6 +44,8 @@ class Found(Enum):
     """What is there in place of a journal."""
 
     ABSENT = "absent"
+    PARTS = "parts"
+    """Nothing, but there are parts, which never outlive it."""
     HELD = "held"
     """A living process is writing it."""
     EMPTY = "empty"
@@ -59,7 +64,13 @@ class Decision(Enum):
     DISCARD = "had nothing in it"
     FINISH = "was sealed; its journal is deleted"
     SEAL = "is sealed from its journal"
+    CLEAR = "is whole; what else was written of it is deleted"
     REPORT = "cannot be recovered; it is left as it is"
+
+
+_CLEARED: Final = frozenset(
+    {Decision.SEAL, Decision.FINISH, Decision.DISCARD, Decision.CLEAR}
+)
 
 
 class Tables(Enum):
@@ -90,6 +101,9 @@ CASES: Final[dict[tuple[Found, Tables], Decision]] = {
     # None of our steps leaves these.  Nothing is deleted that might be somebody's.
     (Found.EMPTY, Tables.SOME): Decision.REPORT,
     (Found.ABSENT, Tables.SOME): Decision.REPORT,
+    (Found.PARTS, Tables.NONE): Decision.REPORT,
+    (Found.PARTS, Tables.SOME): Decision.REPORT,
+    (Found.PARTS, Tables.WHOLE): Decision.CLEAR,
     (Found.FOREIGN, Tables.NONE): Decision.REPORT,
     (Found.FOREIGN, Tables.SOME): Decision.REPORT,
     (Found.FOREIGN, Tables.WHOLE): Decision.REPORT,
@@ -121,6 +135,7 @@ def recover(root: Path) -> list[Recovered]:
     names = sorted(_unfinished(layout), key=lambda n: (segment_recorder(n), n[-36:]))
     done: list[Recovered] = []
     try:
+        _remove_begun(layout)
         for recorder_id, group in groupby(names, key=segment_recorder):
             done += _recover_recorder(layout, recorder_id, list(group))
     except OSError as error:
@@ -132,27 +147,37 @@ def recover(root: Path) -> list[Recovered]:
 
 
 def _unfinished(layout: Layout) -> set[str]:
-    """Name the segments that have a journal, or some but not all of their files."""
+    """Name the segments that have a journal, a part, or some but not all files."""
     sealed = set(layout.sealed_names())
     there = {name for table in SCHEMAS for name in layout.table_names(table)}
-    return set(layout.journal_names()) | (there - sealed)
+    parts = set(layout.part_names())
+    return set(layout.journal_names()) | parts | (there - sealed)
+
+
+def _remove_begun(layout: Layout) -> None:
+    """Delete journals whose writers died before all was carried over into them."""
+    for path in layout.journals.glob("*" + CARRY_SUFFIX):
+        with suppress(FileNotFoundError), journal.claim(path) as is_ours:
+            if is_ours:
+                path.unlink(missing_ok=True)
 
 
 def _recover_recorder(
     layout: Layout, recorder_id: str, names: list[str]
 ) -> Iterator[Recovered]:
-    reader = JournalReader(earlier_frames(layout, recorder_id))
+    reader = JournalReader(earlier_frames(layout, recorder_id), layout.scratch)
     for number, name in enumerate(names):
-        with _claim(layout.journal(name)) as journal_found:
-            decision = CASES[journal_found, _look_at_tables(layout, name)]
+        with _claim(layout.journal(name)) as found:
+            if found is Found.ABSENT and layout.has_parts(name):
+                found = Found.PARTS  # noqa: PLW2901 - the same, seen more closely
+            decision = CASES[found, _look_at_tables(layout, name)]
             exchanges = cut = 0
             if decision is Decision.SEAL:
                 is_last = not _has_successor(layout, name)
                 exchanges, cut = _seal(layout, name, reader, is_last=is_last)
-            if decision in {Decision.SEAL, Decision.FINISH, Decision.DISCARD}:
+            if decision in _CLEARED:
                 layout.journal(name).unlink(missing_ok=True)
-                for table in SCHEMAS:
-                    layout.part(name, table).unlink(missing_ok=True)
+                remove_parts(layout, name)
         if decision is Decision.LEAVE:
             # What follows cannot be read without it, and is for whoever holds it: the
             # recorder, or another recovery.
@@ -217,6 +242,6 @@ def _seal(
         )
         at_ns = reader.last_ns[exchange_id]
         transcript.add(Record(exchange_id, Op.END, at_ns, ending), rows)
-    batches = rows.batches()
-    seal(layout, name, {t: [batches[t]] if t in batches else [] for t in SCHEMAS})
+    batches = {table: [batch] for table, batch in rows.batches().items()}
+    seal(layout, name, batches, rows.bodies)
     return len(rows.exchanges), len(cut)

@@ -3,6 +3,7 @@
     recordings/
       exchanges/date=2026-11-23/<segment>.parquet
       chunks/…  frames/…  tool_calls/…
+      .journal/<segment>.carry              begun with what is open in another one
       .journal/<segment>.arrows             being written
       .journal/<segment>.<table>.parquet    being sealed
 
@@ -10,15 +11,20 @@ A segment is named `<recorder_id>-<uuid7>`, so recorders share nothing and its n
 says when it began.  Sealing writes the four Parquet files beside the journal and moves
 them into their folders, `exchanges` last; only then is the journal deleted.  A segment
 counts as sealed exactly when its file in `exchanges` is there.
+
+Memory is bounded by the size of a segment.  Request bodies that are too long for it
+are written to their cells one by one, each in a row group of its own.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import tempfile
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
@@ -27,6 +33,7 @@ import pyarrow.parquet as pq
 
 from sse_recorder.errors import StoreError
 from sse_recorder.exchange import Op, Record, uuid7
+from sse_recorder.spool import OpenFile, Spool
 from sse_recorder.store import journal
 from sse_recorder.tables import SCHEMAS, Rows
 from sse_recorder.transcript import EarlierFrame, Transcript
@@ -49,9 +56,13 @@ _ENCODINGS: Final = {
     pa.int64(): "DELTA_BINARY_PACKED",
     pa.string(): "DELTA_BYTE_ARRAY",
 }
+CARRY_SUFFIX: Final = ".carry"
 ROW_GROUP_ROWS: Final = 50_000
+_CARRY_BATCH_BYTES: Final = 1 << 20
+_CARRY_BATCH_RECORDS: Final = 1_000
 
 Batches = dict[str, list[pa.RecordBatch]]
+Bodies = Mapping[str, Spool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +80,10 @@ class Layout:
         """Where the journal of a segment is while it is being written."""
         return self.journals / (name + journal.SUFFIX)
 
+    def carry(self, name: str) -> Path:
+        """Where its journal is until it has what it is to begin with."""
+        return self.journals / (name + CARRY_SUFFIX)
+
     def part(self, name: str, table: str) -> Path:
         """Where a table's file is written before it is moved."""
         return self.journals / f"{name}.{table}.parquet"
@@ -76,6 +91,15 @@ class Layout:
     def table(self, name: str, table: str) -> Path:
         """Where a table's file of a sealed segment is."""
         return self.root / table / f"date={segment_date(name)}" / f"{name}.parquet"
+
+    def scratch(self) -> int:
+        """Open a file without a name, for this user alone; return its descriptor.
+
+        Raises:
+            OSError: it cannot be made.
+        """
+        with tempfile.TemporaryFile(dir=self.journals) as file:
+            return os.dup(file.fileno())
 
     def journal_names(self) -> list[str]:
         """The segments that have a journal, in the order in which they began."""
@@ -90,6 +114,16 @@ class Layout:
         """The segments that have a table's file, in the order in which they began."""
         found = (path.stem for path in self.root.glob(f"{table}/date=*/*.parquet"))
         return sorted(filter(_NAME.fullmatch, found), key=lambda name: name[-36:])
+
+    def part_names(self) -> list[str]:
+        """The segments that have files which are not in their place."""
+        parts = self.journals.glob("*.parquet")
+        found = {path.stem.rpartition(".")[0] for path in parts}
+        return sorted(filter(_NAME.fullmatch, found), key=lambda name: name[-36:])
+
+    def has_parts(self, name: str) -> bool:
+        """Whether a segment has files that are not in their place."""
+        return any(self.part(name, table).exists() for table in SCHEMAS)
 
     def exists(self) -> bool:
         """Whether anything was ever recorded here."""
@@ -115,35 +149,71 @@ def segment_recorder(name: str) -> str:
 class OpenSegment:
     """A segment that is being written: its journal, and its rows so far."""
 
-    def __init__(self, layout: Layout, name: str, began_ns: int) -> None:
-        """Begin one, at a moment of the monotonic clock.
+    def __init__(
+        self,
+        layout: Layout,
+        name: str,
+        began_ns: int,
+        carried: Collection[Transcript] = (),
+    ) -> None:
+        """Begin one, at a moment of the monotonic clock, with exchanges that are open.
 
         Raises:
-            OSError: the folder or the journal cannot be made.
+            OSError: the folder or the journal cannot be made; nothing of it is left.
         """
         layout.journals.mkdir(journal.DIRECTORY_MODE, parents=True, exist_ok=True)
         self.layout = layout
         self.name = name
         self.began_ns = began_ns
-        self.journal = journal.Journal(layout.journal(name))
+        # A journal says by what it does not carry over that this has ended: so there
+        # must be none with a part of it.
+        path = layout.carry(name) if carried else layout.journal(name)
+        self.journal = journal.Journal(path)
         self.batches: Batches = {table: [] for table in SCHEMAS}
+        self.bodies: dict[str, Spool] = {}
+        self._carried_size = 0
+        self._rows_size = 0
         self.is_suspect = False
         """Whether the journal may have records whose rows are not here."""
+        if carried:
+            self._carry(carried)
 
     @property
     def size(self) -> int:
-        """Bytes in the journal."""
-        return self.journal.size
+        """Bytes that are new in the journal, or those of the rows, if they are more.
+
+        What was carried over does not count: it would be carried on at once.
+        """
+        return max(self.journal.size - self._carried_size, self._rows_size)
 
     @property
     def is_empty(self) -> bool:
         """Whether the journal has no record."""
-        return self.size == len(journal.HEADER)
+        return self.journal.size == len(journal.HEADER)
+
+    def _carry(self, transcripts: Iterable[Transcript]) -> None:
+        try:
+            records: list[Record] = []
+            size = 0
+            for record in chain.from_iterable(t.carry() for t in transcripts):
+                records.append(record)
+                size += len(record.payload) if isinstance(record.payload, bytes) else 0
+                if size >= _CARRY_BATCH_BYTES or len(records) >= _CARRY_BATCH_RECORDS:
+                    self.journal.append(records)
+                    records, size = [], 0
+            self.journal.append(records)
+            self.journal.rename(self.layout.journal(self.name))
+        except OSError:
+            self.journal.remove()
+            raise
+        self._carried_size = self.journal.size
 
     def keep(self, rows: Rows) -> None:
         """Keep the rows that records of the journal completed, until it is sealed."""
         for table, batch in rows.batches().items():
             self.batches[table].append(batch)
+            self._rows_size += batch.nbytes
+        self.bodies |= rows.bodies
 
     def seal(self) -> None:
         """Make the Parquet files, and delete the journal.
@@ -152,51 +222,111 @@ class OpenSegment:
             OSError: a file cannot be written; the journal is still there.
         """
         if not self.is_empty:
-            seal(self.layout, self.name, self.batches)
+            seal(self.layout, self.name, self.batches, self.bodies)
         self.journal.remove()
+        for body in self.bodies.values():
+            body.close()
 
 
 def seal(
-    layout: Layout, name: str, batches: Mapping[str, list[pa.RecordBatch]]
+    layout: Layout,
+    name: str,
+    batches: Mapping[str, list[pa.RecordBatch]],
+    bodies: Bodies | None = None,
 ) -> None:
-    """Write the four files of a segment, and let them appear."""
-    for table, schema in SCHEMAS.items():
-        rows = pa.Table.from_batches(batches[table], schema=schema)
-        keys = _SORT_KEYS.get(table, ["exchange_id", "seq"])
-        _write_parquet(
-            layout.part(name, table),
-            rows.sort_by([(key, "ascending") for key in keys]),
-            _DELTA_COLUMNS[table],
-        )
+    """Write the four files of a segment, and let them appear.
+
+    Args:
+        layout: where they go.
+        name: the segment's.
+        batches: the rows of each table.
+        bodies: the request bodies that the rows of `exchanges` lack, by exchange.
+
+    Raises:
+        OSError: a file cannot be written, and what was written is deleted again.
+    """
+    try:
+        for table, schema in SCHEMAS.items():
+            rows = pa.Table.from_batches(batches.get(table, []), schema=schema)
+            keys = _SORT_KEYS.get(table, ["exchange_id", "seq"])
+            rows = rows.sort_by([(key, "ascending") for key in keys])
+            groups = (
+                _with_bodies(rows, bodies or {}) if table == "exchanges" else [rows]
+            )
+            _write_parquet(
+                layout.part(name, table), schema, groups, _DELTA_COLUMNS[table]
+            )
+        for table in SCHEMAS:
+            target = layout.table(name, table)
+            target.parent.mkdir(journal.DIRECTORY_MODE, parents=True, exist_ok=True)
+            layout.part(name, table).rename(target)
+    except OSError:
+        # They would only take the room that the disk lacks.
+        remove_parts(layout, name)
+        raise
+
+
+def remove_parts(layout: Layout, name: str) -> None:
+    """Delete what was written of a segment's files and not moved into place."""
     for table in SCHEMAS:
-        target = layout.table(name, table)
-        target.parent.mkdir(journal.DIRECTORY_MODE, parents=True, exist_ok=True)
-        layout.part(name, table).rename(target)
+        layout.part(name, table).unlink(missing_ok=True)
 
 
-def _write_parquet(path: Path, table: pa.Table, delta_columns: Iterable[str]) -> None:
+def _with_bodies(exchanges: pa.Table, bodies: Bodies) -> Iterator[pa.Table]:
+    """Give rows of `exchanges`, those with a body in a file one by one."""
+    start = 0
+    ids = exchanges.column("exchange_id").to_pylist() if bodies else []
+    place = exchanges.schema.get_field_index("request_body")
+    for number, exchange_id in enumerate(ids):
+        body = bodies.get(exchange_id)
+        if body is None:
+            continue
+        yield exchanges.slice(start, number - start)
+        offsets = pa.array([0, body.size], type=pa.int32()).buffers()[1]
+        # Unmapped when the last row that has it goes.
+        buffers = [None, offsets, pa.py_buffer(body.mapped())]
+        cell = pa.Array.from_buffers(pa.binary(), 1, buffers)
+        field = exchanges.schema.field(place)
+        yield exchanges.slice(number, 1).set_column(place, field, cell)
+        start = number + 1
+    yield exchanges.slice(start)
+
+
+def _is_content(field: pa.Field) -> bool:
+    return bool(pa.types.is_binary(field.type)) or field.name == "data"
+
+
+def _write_parquet(
+    path: Path,
+    schema: pa.Schema,
+    groups: Iterable[pa.Table],
+    delta_columns: Iterable[str],
+) -> None:
     flags = os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_CLOEXEC
     with os.fdopen(os.open(path, flags, journal.FILE_MODE), "wb") as file:
         writer = pq.ParquetWriter(
             file,
-            table.schema,
+            schema,
             compression="zstd",
             use_dictionary=[
                 field.name
-                for field in table.schema
+                for field in schema
                 if pa.types.is_string(field.type) and field.name != "data"
             ],
             column_encoding={
-                name: _ENCODINGS[table.schema.field(name).type]
-                for name in delta_columns
+                name: _ENCODINGS[schema.field(name).type] for name in delta_columns
             },
+            # The smallest and largest body say nothing, and take many times its memory.
+            write_statistics=[f.name for f in schema if not _is_content(f)],
             store_schema=False,  # it only repeats, at length, what Parquet says
             write_page_index=True,
+            write_page_checksum=True,
         )
         with writer:
-            writer.write_table(table, ROW_GROUP_ROWS)
+            for group in groups:
+                writer.write_table(group, ROW_GROUP_ROWS)
             # It would go with the Arrow schema.
-            writer.add_key_value_metadata(table.schema.metadata)
+            writer.add_key_value_metadata(schema.metadata)
         file.flush()
         # The journal goes next; from then on this is the only copy.
         os.fsync(file.fileno())
@@ -208,18 +338,28 @@ class JournalReader:
     An exchange that was open when a journal ended goes on in the next one.
     """
 
-    def __init__(self, earlier: Callable[[str], Iterable[EarlierFrame]]) -> None:
+    def __init__(
+        self,
+        earlier: Callable[[str], Iterable[EarlierFrame]],
+        open_file: OpenFile | None = None,
+    ) -> None:
+        """Begin to read, with long request bodies in such files, if they are given."""
         self.open: dict[str, Transcript] = {}
         """The exchanges that have not ended."""
         self.last_ns: dict[str, int] = {}
         """When each of them last said something."""
         self._earlier = earlier
+        self._open_file = open_file
+
+    def _transcript(self, exchange_id: str) -> Transcript:
+        return Transcript(exchange_id, self._earlier, self._open_file)
 
     def read(self, path: Path) -> Rows:
         """Return the rows that a journal completes.
 
         Raises:
             FileNotFoundError: there is none.
+            OSError: a long request body cannot be kept.
             StoreError: it is not a journal, or is damaged.
         """
         rows = Rows()
@@ -228,9 +368,11 @@ class JournalReader:
             if transcript is None:
                 if record.op is not Op.OPEN:
                     continue  # its opening was lost
-                transcript = Transcript(record.exchange_id, self._earlier)
+                transcript = self._transcript(record.exchange_id)
                 self.open[record.exchange_id] = transcript
             transcript.add(record, rows)
+            if transcript.body_error is not None:
+                raise transcript.body_error  # it is whole in the journal
             self.last_ns[record.exchange_id] = record.at_ns
             if record.op is Op.END:
                 del self.open[record.exchange_id], self.last_ns[record.exchange_id]
@@ -238,29 +380,47 @@ class JournalReader:
 
     def _without_carried(self, records: Iterator[Record]) -> Iterator[Record]:
         """Leave out what a journal carried over of exchanges that are known already."""
-        carried: dict[str, list[Record]] = {}
+        carried: dict[str, _Carried] = {}
         unmentioned = set(self.open)
         is_empty = True
         for record in records:
             is_empty = False
             exchange_id = record.exchange_id
             if record.op is Op.OPEN and exchange_id in self.open:
-                carried[exchange_id] = []
+                known = self.open[exchange_id]
+                carried[exchange_id] = _Carried(known, self._transcript(exchange_id))
                 unmentioned.discard(exchange_id)
             if exchange_id not in carried:
                 yield record
                 continue
-            carried[exchange_id].append(record)
+            carried[exchange_id].add(record)
             if record.op is Op.CARRY:
                 again = carried.pop(exchange_id)
-                if self.open[exchange_id].carry() != again:
+                if not again.is_known:
                     # A journal between the two is a sealed segment by now.
-                    del self.open[exchange_id]
-                    yield from again
+                    self.open[exchange_id] = again.anew
+                    yield record
         if not is_empty:
             # What it did not carry over has ended in such a journal.
             for exchange_id in unmentioned & self.open.keys():
                 del self.open[exchange_id], self.last_ns[exchange_id]
+
+
+class _Carried:
+    """What a journal carries over of an exchange, against what is known of it."""
+
+    def __init__(self, known: Transcript, anew: Transcript) -> None:
+        self.anew = anew
+        """The exchange by what was carried, but for the last record, its state."""
+        self.is_known = True
+        """Whether what is known would have been carried over so."""
+        self._expected = known.carry()
+
+    def add(self, record: Record) -> None:
+        """Take the next one."""
+        self.is_known = self.is_known and next(self._expected, None) == record
+        if record.op is not Op.CARRY:
+            self.anew.add(record, Rows())
 
 
 def earlier_frames(

@@ -49,6 +49,8 @@ _SQL_HELP = (
     "mend the SQL: the tables are exchanges, chunks, frames and tool_calls, and"
     " `DESCRIBE frames` shows the columns of one"
 )
+# Request bodies that are read at a time.
+_BODIES_BYTES = 16 << 20
 _FRAME_BYTES = "raw, layout, event, data, id, retry"
 
 
@@ -152,11 +154,21 @@ class Store:
             StoreError: a file of the store is damaged.
         """
         query = (
-            "SELECT * REPLACE (epoch_ns(started_at) AS started_at)"
+            "SELECT * EXCLUDE (request_body)"
+            " REPLACE (epoch_ns(started_at) AS started_at)"
             f" FROM exchanges_ns WHERE {where} ORDER BY started_at, exchange_id"
         )
-        for row in self.sql(query).to_pylist():
-            yield _exchange(row)
+        for rows in _by_size(self.sql(query).to_pylist()):
+            bodies = self._request_bodies([row["exchange_id"] for row in rows])
+            for row in rows:
+                yield to_exchange(row | {"request_body": bodies[row["exchange_id"]]})
+
+    def _request_bodies(self, ids: list[str]) -> dict[str, bytes]:
+        query = (
+            "SELECT exchange_id, request_body FROM exchanges_ns"
+            " WHERE exchange_id IN (SELECT unnest(?))"
+        )
+        return dict(_tuples(self.sql(query, [ids])))
 
     def exchange(self, name: str) -> Exchange:
         """Return the one exchange whose id is, begins with, or ends with a text.
@@ -310,6 +322,20 @@ def _read_journals(layout: Layout, names: list[str]) -> list[Rows]:
     return found
 
 
+def _by_size(rows: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    """Group rows so that the request bodies of each group fit into memory."""
+    group: list[dict[str, Any]] = []
+    size = 0
+    for row in rows:
+        if group and size + row["request_body_size"] > _BODIES_BYTES:
+            yield group
+            group, size = [], 0
+        group.append(row)
+        size += row["request_body_size"]
+    if group:
+        yield group
+
+
 def _quoted(text: str) -> str:
     """Return a text as SQL writes it."""
     return "'" + text.replace("'", "''") + "'"
@@ -334,7 +360,8 @@ def _cut(body: bytes, rows: Iterator[tuple[Any, ...]]) -> Iterator[Chunk]:
         yield Chunk(at_ns, data)
 
 
-def _exchange(row: dict[str, Any]) -> Exchange:
+def to_exchange(row: dict[str, Any]) -> Exchange:
+    """Return a row of `exchanges`, with `started_at` as a number, as an exchange."""
     for name in ("request_headers", "response_headers", "response_trailers"):
         row[name] = tuple((pair["name"], pair["value"]) for pair in row[name] or ())
     row["tags"] = dict(row["tags"] or ())

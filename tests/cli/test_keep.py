@@ -1,4 +1,4 @@
-"""`export` and `recover`, as processes on real stores."""
+"""`export`, `verify` and `recover`, as processes on real stores."""
 
 from __future__ import annotations
 
@@ -190,3 +190,66 @@ def test_what_recover_found_can_be_replayed(tmp_path: Path) -> None:
         )
         assert answer.content == BODY_1
         assert run.stop() == 0
+
+
+def test_verify_says_what_it_looked_at_and_that_all_is_well(tmp_path: Path) -> None:
+    """A good store, and cassettes beside it, exit with 0 and one line."""
+    make_store(tmp_path)
+    run_command("recover", cwd=tmp_path)
+    run_command("export", "-o", "chat.sse.jsonl", cwd=tmp_path)
+    done = run_command("verify", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr.startswith("Checked 8 files with 3 exchanges in ")
+    assert done.stderr.endswith(" bytes: no problems.\n")
+    done = run_command("verify", "chat.sse.jsonl", "recordings", cwd=tmp_path)
+    assert done.returncode == 0
+    assert done.stderr.startswith("Checked 9 files with 6 exchanges in ")
+    done = run_command("verify", "--format", "json", cwd=tmp_path)
+    assert json.loads(done.stdout) == []
+
+
+def test_verify_names_what_is_broken_and_exits_with_1(tmp_path: Path) -> None:
+    """One row a problem: where, what, and what to do."""
+    root = make_store(tmp_path)
+    run_command("recover", cwd=tmp_path)
+    path = min(root.glob("frames/*/*.parquet"))
+    path.write_bytes(path.read_bytes()[:-9])
+    done = run_command("verify", "--format", "jsonl", cwd=tmp_path)
+    assert done.returncode == 1
+    (row,) = map(json.loads, done.stdout.splitlines())
+    assert (row["level"], row["check"]) == ("problem", "file")
+    assert tmp_path / row["file"] == path
+    assert "restore" in row["remedy"]
+    assert done.stderr.endswith(" 1 problem.\n")
+
+
+def test_verify_warns_of_files_that_others_can_read(tmp_path: Path) -> None:
+    """The recordings are whole, so it exits with 0."""
+    root = make_store(tmp_path)
+    run_command("recover", cwd=tmp_path)
+    path = min(root.glob("frames/*/*.parquet"))
+    path.chmod(0o640)
+    done = run_command("verify", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "its mode is 640" in done.stdout
+    assert done.stderr.endswith(" no problems, 1 warning.\n")
+
+
+def test_verify_sends_one_to_recover(tmp_path: Path) -> None:
+    """What a crash left is a problem until it is mended."""
+    make_store(tmp_path)
+    done = run_command("verify", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "run `sse-recorder recover`" in done.stdout
+    run_command("recover", cwd=tmp_path)
+    assert run_command("verify", cwd=tmp_path).returncode == 0
+
+
+def test_verify_of_nothing_says_so(tmp_path: Path) -> None:
+    """A mistyped name is told in one line."""
+    done = run_command("verify", "absent", cwd=tmp_path)
+    assert done.returncode == 3
+    assert done.stderr == (
+        "sse-recorder: absent: no store or cassette is here; name one, or a store with"
+        " --store\n"
+    )

@@ -11,7 +11,7 @@ from http1.wire import App, Received, Run, peer_of, serving
 
 from sse_recorder.exchange import Headers
 from sse_recorder.http1.answers import send_json, send_json_error
-from sse_recorder.http1.server import ResponseStream
+from sse_recorder.http1.response import ResponseStream
 
 Answer = Callable[[ResponseStream], None]
 

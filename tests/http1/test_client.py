@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import socket
 import ssl
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import cast
@@ -175,6 +178,9 @@ def test_a_chunked_request(run: Run) -> None:
             b"2\r\nhi\r\n1\r\n!\r\n0\r\nX: y\r\n\r\n"
         )
         peer.send(CHUNKED)
+        await done.wait()
+
+    done = asyncio.Event()
 
     async def main() -> None:
         async with upstream(script) as port:
@@ -190,6 +196,8 @@ def test_a_chunked_request(run: Run) -> None:
             connection.send_data(b"too late")
             await response.log.until("end")
             assert connection.reusable
+            assert connection.answered
+            done.set()
 
     run(main())
 
@@ -967,3 +975,55 @@ def test_a_file_without_authorities_is_refused(
         file.write_text(content)
     with pytest.raises(UsageError, match="give a PEM file"):
         default_ssl_context(str(file))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux tells a socket's state")
+def test_a_connection_that_has_ended_unseen_is_not_used_again(run: Run) -> None:
+    """The kernel knows of an end before the loop has had a turn to read it."""
+
+    async def script(peer: Peer) -> None:
+        await peer.read_until(b"\r\n\r\n")
+        peer.send(b"HTTP/1.1 204 No Content\r\n\r\n")
+        own = peer.writer.get_extra_info("socket")
+        sockets.append(socket.socket(fileno=os.dup(own.fileno())))
+        await done.wait()
+
+    sockets: list[socket.socket] = []
+    done = asyncio.Event()
+
+    async def main() -> None:
+        async with upstream(script) as port:
+            connection = await connected(port)
+            response = Response()
+            connection.send_request(RequestHead("GET", "/", (HOST,)), response)
+            assert not connection.answered
+            await response.log.until("end")
+            assert connection.reusable
+            with sockets[0] as ending:  # behind the loop's back
+                ending.shutdown(socket.SHUT_WR)
+            assert connection.is_open  # as far as the loop knows
+            assert not connection.reusable
+            done.set()
+
+    run(main())
+
+
+@pytest.mark.parametrize("answer", [b"", b"H", b"HTTP/1.1 1", b"HTTP/1.1 200 OK\r\nA:"])
+def test_a_connection_tells_whether_anything_of_a_response_came(
+    run: Run, answer: bytes
+) -> None:
+    """What was answered in part must not be asked again."""
+
+    async def script(peer: Peer) -> None:
+        await peer.read_until(b"\r\n\r\n")
+        peer.send(answer)
+
+    async def main() -> None:
+        async with upstream(script) as port:
+            connection = await connected(port)
+            response = Response()
+            connection.send_request(RequestHead("GET", "/", (HOST,)), response)
+            await response.log.until("failed")
+            assert connection.answered is bool(answer)
+
+    run(main())

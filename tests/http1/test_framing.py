@@ -132,6 +132,12 @@ def test_chunks() -> None:
             (("Connection", "keep-alive"),),
         ),
         ((("Connection", "X-A"), ("X-A", "1"), ("TE", "trailers")), ()),
+        ((("TE", "trailers"),), ()),
+        ((("Connection", "TE"), ("TE", "gzip")), ()),
+        (
+            (("connection", "te, close"), ("te", "gzip, Trailers"), ("TE", "x")),
+            (("connection", "close, TE"), ("te", "trailers")),
+        ),
         ((("Connection", "Host, content-length"), ("Host", "h")), (("Host", "h"),)),
         (
             (("Transfer-Encoding", "chunked"), ("Upgrade", "h2c")),

@@ -1,909 +1,31 @@
-"""The side that clients connect to, seen from raw sockets."""
+"""Who listens, whom it lets in, and how it closes."""
 
 from __future__ import annotations
 
 import asyncio
-import json
-import logging
-import socket
-from typing import cast
+import resource
+import subprocess
+import sys
+from contextlib import AsyncExitStack
+from pathlib import Path
 
 import pytest
 from http1.wire import (
-    STREAM_HEAD,
+    GET,
     App,
-    MemoryTransport,
     Received,
     Run,
     answer_echo,
     answer_nothing,
-    cuts,
+    ok,
     peer_of,
     serving,
 )
 
-from sse_recorder.clock import FakeClock
 from sse_recorder.errors import ListenError
-from sse_recorder.exchange import RequestHead, ResponseHead
-from sse_recorder.http1.server import (
-    PIPELINE_BYTES_MAX,
-    ResponseStream,
-    Server,
-    _Connection,
-)
-from sse_recorder.http1.sockets import reset_connection
-
-GET = b"GET /%b HTTP/1.1\r\nHost: a\r\n\r\n"
-OK = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b"
-CHUNKED_POST = (
-    b"POST /p HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
-    b"5\r\nhello\r\n6;x=y\r\n world\r\n0\r\nX-Sum: 11 \r\nX-Two: b\r\n\r\n"
-)
-
-
-def ok(body: bytes) -> bytes:
-    """Return the response of `answer_echo`."""
-    return OK % (len(body), body)
-
-
-def test_requests_are_answered_on_one_connection(run: Run) -> None:
-    """A connection serves one request after the other, with the head as it was sent."""
-
-    async def main() -> None:
-        app = App()
-        async with serving(app) as server, peer_of(server) as peer:
-            assert server.url == f"http://127.0.0.1:{server.address[1]}"
-            peer.send(b"GET /a?b#c HTTP/1.1\r\nHost: a\r\nx-Y: \t1 \t\r\nX-Y:\r\n\r\n")
-            await peer.expect(ok(b"/a?b#c "))
-            peer.send(b"PUT /2 HTTP/1.1\r\nhost: a\r\nContent-Length: 2\r\n\r\nhi")
-            await peer.expect(ok(b"/2 hi"))
-            await peer.close()
-            await app.log.until("closed")
-        assert app.received[0].head == RequestHead(
-            "GET", "/a?b#c", (("Host", "a"), ("x-Y", "1"), ("X-Y", "")), "1.1"
-        )
-        assert "gone" not in app.log.names
-
-    run(main())
-
-
-def test_pipelined_requests_are_answered_in_order(run: Run) -> None:
-    """A request waits for the response before it, even if it came in the same read."""
-
-    async def main() -> None:
-        app = App(answer_nothing)
-        async with serving(app) as server, peer_of(server) as peer:
-            peer.send(GET % b"1" + CHUNKED_POST + GET % b"3")
-            await app.log.until("end")
-            assert len(app.received) == 1
-            assert server.open_streams == 1
-            answer_echo(app.received[0])
-            await app.log.until("end", 2)
-            assert app.received[1].body == b"hello world"
-            answer_echo(app.received[1])
-            answer_echo(app.received[2])
-            await peer.expect(ok(b"/1 ") + ok(b"/p hello world") + ok(b"/3 "))
-
-    run(main())
-
-
-def test_pipelining_is_bounded(run: Run) -> None:
-    """Reading stops while too much waits behind a response, and goes on after it."""
-
-    async def main() -> None:
-        app = App(answer_nothing)
-        body = b"x" * 1000
-        post = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n" + body
-        count = 8000  # more than the socket's buffers hold
-        async with serving(app) as server, peer_of(server) as peer:
-            peer.send(post * count)
-            await app.log.until("end")
-            connection = next(iter(server.connections))
-            async with peer_of(server) as other:  # many turns of the loop
-                app.on_end = answer_echo
-                for _ in range(20):
-                    other.send(GET % b"other")
-                    await other.expect(ok(b"/other "))
-            waiting = sum(request.size for request in connection._queue)
-            assert waiting < PIPELINE_BYTES_MAX + 256 * 1024 + 2000
-            answer_echo(app.received[0])
-            for _ in range(count):
-                await peer.expect(ok(b"/ " + body))
-
-    run(main())
-
-
-@pytest.mark.parametrize("which", range(3))
-def test_a_request_may_be_cut_anywhere(which: int) -> None:
-    """Wherever reads cut a request, its head, body and trailers are the same."""
-    request = [
-        CHUNKED_POST,
-        b"POST /p HTTP/1.1\r\nHost: a\r\nContent-Length: 11\r\n\r\nhello world",
-        (
-            b"POST /p HTTP/1.1\r\nHost: a\r\nUpgrade: h2c\r\nConnection: upgrade\r\n"
-            b"Content-Length: 11\r\n\r\nhello world"
-        ),
-    ][which]
-
-    async def main() -> None:
-        for reads in cuts(request):
-            app = App()
-            transport = MemoryTransport()
-            connection = _Connection(Server(app))
-            connection.connection_made(transport)
-            for data in (*reads, *reads):
-                connection.data_received(data)
-            assert transport.written == ok(b"/p hello world") * 2
-            for received in app.received:
-                assert received.head.target == "/p"
-                assert received.trailers == (
-                    (("X-Sum", "11"), ("X-Two", "b")) if which == 0 else ()
-                )
-            connection.connection_lost(None)
-
-    asyncio.run(main())
-
-
-def test_one_read_is_one_call_with_its_time() -> None:
-    """Pieces of body in one read arrive joined, and the clock is read before them."""
-
-    async def main() -> None:
-        time = FakeClock(now_ns=5)
-        app = App()
-        connection = _Connection(Server(app, clock=time.clock()))
-        connection.connection_made(MemoryTransport())
-        cut = CHUNKED_POST.index(b"world")
-        connection.data_received(CHUNKED_POST[:cut])
-        time.advance(7)
-        connection.data_received(CHUNKED_POST[cut:])
-        received = app.received[0]
-        assert received.at_ns == 5
-        assert received.reads == [b"hello ", b"world"]
-        assert received.times == [5, 12, 12]
-        connection.connection_lost(None)
-
-    asyncio.run(main())
-
-
-def test_a_chunked_response(run: Run) -> None:
-    """Each piece of data is one chunk; trailers follow the last; empty data is none."""
-
-    def answer(received: Received) -> None:
-        stream = received.stream
-        stream.send_head(STREAM_HEAD)
-        for data in (b"data: 1\n\n", b"", b"x" * 16):
-            stream.send_data(data)
-        stream.end((("X-Sum", "1"),))
-        assert stream.finished
-        stream.send_data(b"too late")
-
-    async def main() -> None:
-        async with serving(App(answer)) as server, peer_of(server) as peer:
-            for _ in range(2):
-                peer.send(GET % b"")
-                await peer.expect(
-                    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
-                    b"Transfer-Encoding: chunked\r\n\r\n"
-                    b"9\r\ndata: 1\n\n\r\n10\r\nxxxxxxxxxxxxxxxx\r\n"
-                    b"0\r\nX-Sum: 1\r\n\r\n"
-                )
-
-    run(main())
-
-
-def test_the_socket_sends_small_writes_at_once(run: Run) -> None:
-    """TCP_NODELAY is on, whatever the loop: a frame never waits for the one before."""
-
-    async def main() -> None:
-        app = App(answer_nothing)
-        async with serving(app) as server, peer_of(server) as peer:
-            peer.send(GET % b"")
-            await app.log.until("end")
-            sock = next(iter(server.connections))._transport.get_extra_info("socket")
-            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
-
-    run(main())
-
-
-@pytest.mark.parametrize(
-    ("method", "status"), [(b"HEAD", 200), (b"GET", 204), (b"GET", 304)]
-)
-def test_responses_without_a_body(run: Run, method: bytes, status: int) -> None:
-    """HEAD, 204 and 304 have no body, whatever the headers and the handler say."""
-
-    def answer(received: Received) -> None:
-        head = ResponseHead(status, "X", (("Transfer-Encoding", "chunked"),))
-        received.stream.send_head(head)
-        received.stream.send_data(b"no")
-        received.stream.end()
-
-    async def main() -> None:
-        async with serving(App(answer)) as server, peer_of(server) as peer:
-            peer.send((method + b" / HTTP/1.1\r\nHost: a\r\n\r\n") * 2)
-            head = b"HTTP/1.1 %d X\r\nTransfer-Encoding: chunked\r\n\r\n" % status
-            await peer.expect(head * 2)
-            peer.send(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
-            if method == b"GET":
-                await peer.expect_end(head)
-
-    run(main())
-
-
-def test_a_response_without_framing_ends_with_its_connection(run: Run) -> None:
-    """Neither a length nor chunks: the end of the connection is the end of the body."""
-
-    def answer(received: Received) -> None:
-        received.stream.send_head(ResponseHead(200, "OK"))
-        received.stream.send_data(b"abc")
-        received.stream.end()
-
-    async def main() -> None:
-        async with serving(App(answer)) as server, peer_of(server) as peer:
-            peer.send(GET % b"")
-            await peer.expect_end(b"HTTP/1.1 200 OK\r\n\r\nabc")
-
-    run(main())
-
-
-def test_a_body_keeps_to_its_length(run: Run) -> None:
-    """What exceeds Content-Length is cut; what falls short ends the connection."""
-
-    def answer(received: Received) -> None:
-        received.stream.send_head(ResponseHead(200, "OK", (("Content-Length", "3"),)))
-        received.stream.send_data(b"ab")
-        if received.head.path == "/long":
-            received.stream.send_data(b"cd")
-            received.stream.send_data(b"ef")
-        received.stream.end()
-
-    async def main() -> None:
-        async with serving(App(answer)) as server, peer_of(server) as peer:
-            peer.send(GET % b"long")
-            await peer.expect(ok(b"abc"))
-            peer.send(GET % b"short")
-            await peer.expect_end(ok(b"abc")[:-1])
-
-    run(main())
-
-
-def test_connection_close_is_respected_in_both_directions(run: Run) -> None:
-    """`Connection: close` of the request or of the response ends the connection."""
-
-    def answer(received: Received) -> None:
-        headers = (("Content-Length", "0"), ("connection", "Close"))
-        received.stream.send_head(ResponseHead(200, "OK", headers))
-        received.stream.end()
-
-    async def main() -> None:
-        async with serving(App(answer)) as server, peer_of(server) as peer:
-            peer.send(GET % b"")
-            await peer.expect_end(
-                b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nconnection: Close\r\n\r\n"
-            )
-        app = App()
-        async with serving(app) as server, peer_of(server) as peer:
-            last = b"GET /1 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
-            peer.send(last + GET % b"2")
-            await peer.expect_end(ok(b"/1 "))
-            assert len(app.received) == 1
-
-    run(main())
-
-
-def test_http_1_0_clients(run: Run) -> None:
-    """1.0 closes by default, keeps alive if asked and told, and knows no chunks."""
-
-    def answer_stream(received: Received) -> None:
-        received.stream.send_informational(ResponseHead(103, "Early Hints"))
-        received.stream.send_head(STREAM_HEAD)
-        received.stream.send_data(b"data: 1\n\n")
-        received.stream.end((("X", "y"),))
-
-    async def main() -> None:
-        app = App()
-        async with serving(app) as server:
-            async with peer_of(server) as peer:
-                peer.send(b"GET /1 HTTP/1.0\r\n\r\n")
-                await peer.expect_end(ok(b"/1 "))
-            keep = b"GET /2 HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n"
-            async with peer_of(server) as peer:
-                for _ in range(2):
-                    peer.send(keep)
-                    await peer.expect(
-                        b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n"
-                        b"Connection: keep-alive\r\n\r\n/2 "
-                    )
-                app.on_end = answer_stream
-                peer.send(keep)
-                await peer.expect_end(
-                    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
-                    b"data: 1\n\n"
-                )
-
-    run(main())
-
-
-def test_expect_is_left_to_the_handler(run: Run) -> None:
-    """A handler may ask for the body by 100 Continue, and the connection lives on."""
-
-    def on_head(received: Received) -> None:
-        assert ("Expect", "100-continue") in received.head.headers
-        received.stream.send_informational(ResponseHead(100, "Continue"))
-
-    async def main() -> None:
-        async with serving(App(on_head=on_head)) as server, peer_of(server) as peer:
-            for _ in range(2):
-                peer.send(
-                    b"POST /e HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n"
-                    b"Content-Length: 2\r\n\r\n"
-                )
-                await peer.expect(b"HTTP/1.1 100 Continue\r\n\r\n")
-                peer.send(b"hi")
-                await peer.expect(ok(b"/e hi"))
-
-    run(main())
-
-
-def test_a_refused_expectation_ends_the_connection(run: Run) -> None:
-    """Without 100 Continue the body may or may not come: the connection closes."""
-
-    async def main() -> None:
-        app = App(on_head=answer_echo)
-        async with serving(app) as server, peer_of(server) as peer:
-            peer.send(
-                b"POST /e HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n"
-                b"Content-Length: 2\r\n\r\n"
-            )
-            await peer.expect_end(ok(b"/e "))
-            assert "end" not in app.log.names
-
-    run(main())
-
-
-def test_a_response_may_end_before_its_request(run: Run) -> None:
-    """The rest of an answered request is read and dropped, then the next is served."""
-
-    async def main() -> None:
-        app = App(on_head=answer_echo)
-        async with serving(app) as server, peer_of(server) as peer:
-            peer.send(b"POST /1 HTTP/1.1\r\nHost: a\r\nContent-Length: 2000000\r\n\r\n")
-            await peer.expect(ok(b"/1 "))
-            assert server.open_streams == 0
-            peer.send(b"x" * 2_000_000 + GET % b"2")
-            await peer.expect(ok(b"/2 "))
-            assert app.received[0].body == b""
-
-    run(main())
-
-
-def test_a_last_response_survives_the_rest_of_its_request(run: Run) -> None:
-    """A connection closes without a reset while the client still sends its body."""
-
-    def answer(received: Received) -> None:
-        headers = (("Content-Length", "0"), ("Connection", "close"))
-        received.stream.send_head(ResponseHead(413, "Too Large", headers))
-        received.stream.end()
-
-    async def main() -> None:
-        app = App(on_head=answer)
-        async with serving(app) as server, peer_of(server) as peer:
-            peer.send(b"POST /1 HTTP/1.1\r\nHost: a\r\nContent-Length: 9000000\r\n\r\n")
-            peer.send(b"x" * 9_000_000)
-            await peer.expect_end(
-                b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n"
-                b"Connection: close\r\n\r\n"
-            )
-            await peer.writer.drain()
-            await peer.close()
-            await app.log.until("closed")
-
-    run(main())
-
-
-@pytest.mark.parametrize("how", ["eof", "reset"])
-def test_a_client_that_leaves_is_noticed_at_once(run: Run, how: str) -> None:
-    """The handler hears once that its client left, and what it sends is dropped."""
-
-    async def main() -> None:
-        app = App(answer_nothing)
-        async with serving(app) as server, peer_of(server) as peer:
-            peer.send(GET % b"1" + GET % b"2")
-            await app.log.until("end")
-            received = app.received[0]
-            received.stream.send_head(STREAM_HEAD)
-            received.stream.send_data(b"data: 1\n\n")
-            await peer.read_until(b"data: 1\n\n\r\n")
-            if how == "eof":
-                peer.writer.write_eof()
-            else:
-                reset_connection(cast("asyncio.Transport", peer.writer.transport))
-            await app.log.until("closed")
-            assert isinstance(received.error, ConnectionError) is (how == "reset")
-            assert app.log.names == ["head", "end", "gone", "closed"]
-            assert received.stream.finished
-            assert server.open_streams == 0
-            received.stream.send_head(STREAM_HEAD)
-            received.stream.send_informational(STREAM_HEAD)
-            received.stream.send_data(b"more")
-            received.stream.pause_request()
-            received.stream.resume_request()
-            received.stream.end()
-            received.stream.abort(reset=True)
-
-    run(main())
-
-
-def test_an_upload_that_breaks_off(run: Run) -> None:
-    """A client that leaves inside its request body is gone, not done."""
-
-    async def main() -> None:
-        app = App()
-        async with serving(app) as server, peer_of(server) as peer:
-            peer.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nabc")
-            await app.log.until("data")
-            await peer.close()
-            await app.log.until("closed")
-            assert app.log.names == ["head", "data", "gone", "closed"]
-
-    run(main())
-
-
-def test_an_abort_by_reset_is_an_error_to_the_client(run: Run) -> None:
-    """`abort(reset=True)` sends a TCP reset after what was written before."""
-
-    def answer(received: Received) -> None:
-        received.stream.send_head(STREAM_HEAD)
-        received.stream.send_data(b"data: 1\n\n")
-
-    async def main() -> None:
-        app = App(answer)
-        async with serving(app) as server, peer_of(server) as peer:
-            peer.send(GET % b"")
-            await peer.read_until(b"data: 1\n\n\r\n")
-            app.received[0].stream.abort(reset=True)
-            assert server.open_streams == 0
-            with pytest.raises(ConnectionResetError):
-                await peer.read_all()
-            await app.log.until("closed")
-            assert "gone" not in app.log.names
-
-    run(main())
-
-
-def test_an_abort_without_reset_ends_the_connection_early(run: Run) -> None:
-    """`abort(reset=False)` sends all that was written, and no last chunk."""
-
-    def answer(received: Received) -> None:
-        received.stream.send_head(STREAM_HEAD)
-        received.stream.send_data(b"x" * 1_000_000)
-        received.stream.abort(reset=False)
-
-    async def main() -> None:
-        app = App(answer)
-        async with serving(app) as server, peer_of(server) as peer:
-            peer.send(GET % b"")
-            await peer.read_until(b"\r\n\r\n")
-            await peer.expect_end(b"f4240\r\n" + b"x" * 1_000_000 + b"\r\n")
-            await app.log.until("closed")
-            assert "gone" not in app.log.names
-
-    run(main())
-
-
-def test_an_abort_before_the_head_is_no_answer_at_all(run: Run) -> None:
-    """A response that is aborted before its head leaves the client with nothing."""
-
-    async def main() -> None:
-        app = App(lambda received: received.stream.abort(reset=False))
-        async with serving(app) as server, peer_of(server) as peer:
-            peer.send(GET % b"")
-            await peer.expect_end()
-
-    run(main())
-
-
-def test_a_slow_reader_pauses_its_response(run: Run) -> None:
-    """The handler is paused while the client does not read, resumed when it does."""
-    piece = b"x" * 65_536
-
-    async def main() -> None:
-        app = App(answer_nothing)
-        async with serving(app) as server, peer_of(server) as peer:
-            peer.send(GET % b"")
-            await app.log.until("end")
-            stream = app.received[0].stream
-            stream.send_head(ResponseHead(200, "OK"))
-            sent = 0
-            while "pause" not in app.log.names:
-                stream.send_data(piece)
-                sent += len(piece)
-                await asyncio.sleep(0)
-            assert 0 < stream.buffered <= 2 * len(piece)
-            drained = asyncio.create_task(peer.read_all())
-            await app.log.until("resume")
-            assert stream.buffered <= len(piece)
-            stream.end()
-            body = (await drained).partition(b"\r\n\r\n")[2]
-            assert len(body) == sent
-
-    run(main())
-
-
-def test_a_response_behind_a_slow_one_begins_paused(run: Run) -> None:
-    """The write buffer is the connection's: the next response hears that it is full."""
-
-    def answer(received: Received) -> None:
-        if received.head.path == "/1":
-            body = b"x" * 9_000_000
-            length = ("Content-Length", str(len(body)))
-            received.stream.send_head(ResponseHead(200, "OK", (length,)))
-            received.stream.send_data(body)
-            received.stream.end()
-
-    async def main() -> None:
-        app = App(answer)
-        async with serving(app) as server, peer_of(server) as peer:
-            peer.send(GET % b"1" + GET % b"2")
-            await app.log.until("end", 2)
-            assert app.log.names == ["head", "end", "pause", "head", "pause", "end"]
-            expected = ok(b"x" * 9_000_000) + ok(b"/2 ")
-            reading = asyncio.create_task(peer.expect(expected))
-            await app.log.until("resume")
-            answer_echo(app.received[1])
-            await reading
-
-    run(main())
-
-
-def test_a_slow_handler_pauses_the_request(run: Run) -> None:
-    """A handler that does not read stops the client, whose bytes wait in its socket."""
-
-    def pause(received: Received) -> None:
-        if not stopped:
-            stopped.append(True)
-            received.stream.pause_request()
-
-    stopped: list[bool] = []
-    size = 20_000_000
-
-    async def main() -> None:
-        app = App(on_data=pause)
-        async with serving(app) as server, peer_of(server) as peer:
-            length = b"Content-Length: %d" % size
-            peer.send(b"POST /u HTTP/1.1\r\nHost: a\r\n" + length + b"\r\n\r\n")
-            peer.send(b"x" * size)
-            await app.log.until("data")
-            async with peer_of(server) as other:  # many turns of the loop
-                for _ in range(20):
-                    other.send(GET % b"other")
-                    await other.expect(ok(b"/other "))
-            received = app.received[0]
-            assert len(received.reads) == 1
-            assert len(received.body) <= 256 * 1024
-            assert peer.writer.transport.get_write_buffer_size() > 0
-            received.stream.resume_request()
-            assert len(await peer.read_until(b"\r\n\r\n")) > 0
-            assert len(received.body) == size
-
-    run(main())
-
-
-def test_a_pause_does_not_hide_that_the_client_left(run: Run) -> None:
-    """Once a request has been read, pausing it does not stop reading."""
-
-    async def main() -> None:
-        app = App(lambda received: received.stream.pause_request())
-        async with serving(app) as server, peer_of(server) as peer:
-            peer.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc")
-            await app.log.until("end")
-            await peer.close()
-            await app.log.until("gone")
-
-    run(main())
-
-
-MALFORMED: dict[str, bytes] = {
-    "not HTTP": b"hello\r\n\r\n",
-    "TLS": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
-    "HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-    "method": b"FROB / HTTP/1.1\r\nHost: a\r\n\r\n",
-    "target": b"GET /\x01 HTTP/1.1\r\nHost: a\r\n\r\n",
-    "target beyond ASCII": b"GET /\xe9 HTTP/1.1\r\nHost: a\r\n\r\n",
-    "white space in the target": b"GET /a b HTTP/1.1\r\nHost: a\r\n\r\n",
-    "no host": b"GET / HTTP/1.1\r\n\r\n",
-    "two hosts": b"GET / HTTP/1.1\r\nHost: a\r\nhost: a\r\n\r\n",
-    "both framings": b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n"
-    b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-    "both framings, turned round": b"POST / HTTP/1.1\r\nHost: a\r\n"
-    b"Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n",
-    "two lengths": b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n"
-    b"Content-Length: 2\r\n\r\nab",
-    "length of a list": b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1, 1\r\n\r\na",
-    "length below zero": b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n",
-    "length too large": b"POST / HTTP/1.1\r\nHost: a\r\n"
-    b"Content-Length: 99999999999999999999\r\n\r\n",
-    "unknown coding": b"POST / HTTP/1.1\r\nHost: a\r\n"
-    b"Transfer-Encoding: xchunked\r\n\r\n",
-    "chunks not last": b"POST / HTTP/1.1\r\nHost: a\r\n"
-    b"Transfer-Encoding: chunked, gzip\r\n\r\n",
-    "chunks in 1.0": b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-    "folded line": b"GET / HTTP/1.1\r\nHost: a\r\nX: a\r\n b\r\n\r\n",
-    "bare line feeds": b"GET / HTTP/1.1\nHost: a\n\n",
-    "bare line feed in a header": b"GET / HTTP/1.1\r\nHost: a\nX: b\r\n\r\n",
-    "bare carriage return": b"GET / HTTP/1.1\r\nHost: a\rb\r\n\r\n",
-    "NUL": b"GET / HTTP/1.1\r\nHost: a\0b\r\n\r\n",
-    "space before the colon": b"GET / HTTP/1.1\r\nHost : a\r\n\r\n",
-    "space before the first header": b"GET / HTTP/1.1\r\n Host: a\r\n\r\n",
-}
-
-
-@pytest.mark.parametrize("name", MALFORMED)
-def test_malformed_requests_are_answered_400(run: Run, name: str) -> None:
-    """What is not HTTP/1.1 gets JSON that says why, and the connection closes."""
-
-    async def main() -> None:
-        app = App()
-        async with serving(app) as server, peer_of(server) as peer:
-            peer.send(MALFORMED[name])
-            head, _, body = (await peer.read_all()).partition(b"\r\n\r\n")
-            assert head.startswith(b"HTTP/1.1 400 Bad Request\r\n")
-            assert b"\r\nConnection: close" in head
-            assert b"\r\nContent-Length: %d" % len(body) in head
-            error = json.loads(body)["error"]
-            assert error["type"] == "bad_request"
-            assert error["message"].startswith("The request is not valid HTTP/1.1: ")
-            assert app.received == []
-            assert server.open_streams == 0
-
-    run(main())
-
-
-def test_other_versions_are_answered_505(run: Run) -> None:
-    """A version that llhttp parses and we do not speak is refused."""
-
-    async def main() -> None:
-        async with serving(App()) as server, peer_of(server) as peer:
-            peer.send(b"GET / HTTP/2.0\r\nHost: a\r\n\r\n")
-            assert (await peer.read_all()).startswith(b"HTTP/1.1 505 ")
-
-    run(main())
-
-
-def test_a_malformed_request_waits_for_its_turn(run: Run) -> None:
-    """The requests before a malformed one are answered first."""
-
-    async def main() -> None:
-        app = App(answer_nothing)
-        async with serving(app) as server, peer_of(server) as peer:
-            peer.send(GET % b"1" + b"nonsense\r\n\r\n")
-            await app.log.until("end")
-            answer_echo(app.received[0])
-            await peer.expect(ok(b"/1 ") + b"HTTP/1.1 400 Bad Request\r\n")
-            await peer.read_all()
-
-    run(main())
-
-
-@pytest.mark.parametrize("started", [False, True])
-def test_a_malformed_body(run: Run, *, started: bool) -> None:
-    """It gets 400 before the head is sent and a broken response after it."""
-
-    def on_head(received: Received) -> None:
-        if started:
-            received.stream.send_head(STREAM_HEAD)
-
-    async def main() -> None:
-        app = App(on_head=on_head)
-        async with serving(app) as server, peer_of(server) as peer:
-            peer.send(
-                b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
-                b"3\r\nabc\r\nzz\r\n"
-            )
-            answer = await peer.read_all()
-            assert answer.startswith(b"HTTP/1.1 " + (b"200" if started else b"400"))
-            assert not answer.endswith(b"0\r\n\r\n")
-            assert app.log.names[:3] == ["head", "data", "gone"]
-            assert isinstance(app.received[0].error, ValueError)
-
-    run(main())
-
-
-@pytest.mark.parametrize("reads", ["one", "many", "endless line", "trailers"])
-def test_large_headers_are_answered_431(run: Run, reads: str) -> None:
-    """Headers beyond the limit are refused, however they come."""
-
-    async def main() -> None:
-        app = App()
-        async with (
-            serving(app, head_bytes_max=1000) as server,
-            peer_of(server) as peer,
-        ):
-            start = b"GET / HTTP/1.1\r\nHost: a\r\n"
-            if reads == "one":
-                peer.send(start + b"X: y\r\n" * 300 + b"\r\n")
-            elif reads == "many":
-                peer.send(start)
-                for _ in range(300):
-                    peer.send(b"X: y\r\n")
-                    await asyncio.sleep(0)
-            elif reads == "endless line":
-                peer.send(start + b"X: " + b"y" * 4000)
-            else:
-                peer.send(CHUNKED_POST[:-2] + b"X: y\r\n" * 300)
-            assert (await peer.read_all()).startswith(
-                b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
-            )
-        async with (
-            serving(app, head_bytes_max=1000) as server,
-            peer_of(server) as peer,
-        ):
-            peer.send(start + b"X: " + b"y" * 900 + b"\r\n\r\n")
-            await peer.expect(ok(b"/ "))
-
-    run(main())
-
-
-@pytest.mark.parametrize(
-    "request_bytes",
-    [
-        b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: ws\r\n\r\n",
-        b"CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n",
-        (
-            b"POST / HTTP/1.1\r\nHost: a\r\nConnection: close, upgrade\r\n"
-            b"Upgrade: x\r\nContent-Length: 2\r\n\r\nhi"
-        ),
-    ],
-)
-def test_upgrades_and_tunnels_are_answered_501(run: Run, request_bytes: bytes) -> None:
-    """Nobody here speaks anything but HTTP/1.1, and says so."""
-
-    async def main() -> None:
-        app = App()
-        async with serving(app) as server, peer_of(server) as peer:
-            peer.send(request_bytes + b"\x81\x00more")
-            answer = await peer.read_all()
-            assert answer.startswith(b"HTTP/1.1 501 Not Implemented\r\n")
-            assert b'"not_implemented"' in answer
-            assert app.received == []
-
-    run(main())
-
-
-def test_an_offer_of_http_2_is_ignored(run: Run) -> None:
-    """`Upgrade: h2c` gets an answer in HTTP/1.1, and so does what follows it."""
-
-    async def main() -> None:
-        offer = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"
-        async with serving(App()) as server, peer_of(server) as peer:
-            peer.send(b"GET /1 HTTP/1.1\r\nHost: a\r\n" + offer + b"\r\n" + GET % b"2")
-            await peer.expect(ok(b"/1 ") + ok(b"/2 "))
-            chunked = CHUNKED_POST.replace(b"Host: a\r\n", b"Host: a\r\n" + offer)
-            peer.send(chunked * 2 + GET % b"3")
-            await peer.expect(ok(b"/p hello world") * 2 + ok(b"/3 "))
-
-    run(main())
-
-
-@pytest.mark.parametrize("where", ["head", "data", "end", "after head", "gone"])
-def test_a_handler_that_raises(
-    run: Run, where: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Its stream gets 500 or is broken off, it is logged, and others go on."""
-
-    def fail(received: Received) -> None:
-        if received.head.path == "/ok":
-            answer_echo(received)
-            return
-        if where == "after head":
-            received.stream.send_head(STREAM_HEAD)
-        raise RuntimeError("boom")
-
-    async def main() -> None:
-        app = App(
-            fail if where != "data" else answer_nothing,
-            on_head=fail if where == "head" else answer_nothing,
-            on_data=fail if where == "data" else answer_nothing,
-        )
-        async with serving(app) as server, peer_of(server) as peer:
-            peer.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi")
-            answer = await peer.read_all()
-            if where == "after head":
-                assert answer.endswith(b"Transfer-Encoding: chunked\r\n\r\n")
-            else:
-                assert answer.startswith(b"HTTP/1.1 500 Internal Server Error\r\n")
-            assert isinstance(app.received[0].error, RuntimeError) is (where != "head")
-            assert server.open_streams == 0
-            if where != "data":
-                async with peer_of(server) as other:
-                    other.send(GET % b"ok")
-                    await other.expect(ok(b"/ok "))
-
-    with caplog.at_level(logging.ERROR, "sse_recorder.http1"):
-        run(main())
-    assert "boom" in caplog.text
-
-
-def test_a_handler_that_raises_when_told_of_the_end(
-    run: Run, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Failures in `client_gone`, `connection_closed` or the factory are logged."""
-
-    class Failing(Received):
-        def client_gone(self, at_ns: int, error: BaseException | None) -> None:
-            super().client_gone(at_ns, error)
-            raise RuntimeError("boom 1")
-
-    class FailingApp(App):
-        def request_head(
-            self, head: RequestHead, stream: ResponseStream, at_ns: int
-        ) -> Received:
-            self.log.add("head")
-            return Failing(self, head, stream, at_ns)
-
-        def connection_closed(self) -> None:
-            super().connection_closed()
-            raise RuntimeError("boom 2")
-
-        def __call__(self) -> App:
-            if self.log.names:
-                raise RuntimeError("boom 3")
-            return self
-
-    async def main() -> None:
-        app = FailingApp()
-        app.on_end = answer_nothing
-        async with serving(app) as server:
-            async with peer_of(server) as peer:
-                peer.send(GET % b"")
-                await app.log.until("head")
-                await peer.close()
-                await app.log.until("closed")
-            async with peer_of(server) as peer:
-                await peer.expect_end()
-
-    run(main())
-    assert all(f"boom {i}" in caplog.text for i in (1, 2, 3))
-
-
-def test_idle_connections_are_closed(run: Run) -> None:
-    """An idle connection is closed in time; one with an open response is not."""
-
-    async def main() -> None:
-        app = App(answer_nothing)
-        async with (
-            serving(app, idle_timeout_s=0.1) as server,
-            peer_of(server) as busy,
-            peer_of(server) as idle,
-            peer_of(server) as slow,
-        ):
-            busy.send(GET % b"1")
-            await app.log.until("end")
-            slow.send(b"GET / HT")
-            await idle.expect_end()
-            await slow.expect_end()
-            await app.log.until("closed", 2)
-            answer_echo(app.received[0])
-            await busy.expect(ok(b"/1 "))
-            await busy.expect_end()
-
-    run(main())
-
-
-def test_a_client_that_does_not_end_its_side_is_cut_off(run: Run) -> None:
-    """A refused client may send on for a while only: the sweep ends it."""
-
-    async def main() -> None:
-        app = App()
-        async with (
-            serving(app, idle_timeout_s=0.1) as server,
-            peer_of(server) as peer,
-        ):
-            peer.send(b"nonsense\r\n\r\n")
-            await peer.read_all()
-            peer.send(b"more nonsense")
-            await app.log.until("closed")
-
-    run(main())
+from sse_recorder.exchange import ResponseHead
+from sse_recorder.http1.limits import Limits
+from sse_recorder.http1.server import Server
 
 
 def test_closing_waits_for_open_responses(run: Run) -> None:
@@ -995,25 +117,6 @@ def test_processes_may_share_a_port(run: Run) -> None:
     run(main())
 
 
-def test_a_body_that_its_connection_ends_is_broken_by_a_reset(run: Run) -> None:
-    """A plain end of the connection would say that the half of it was all."""
-
-    def answer_half(received: Received) -> None:
-        received.stream.send_head(ResponseHead(200, "OK"))
-        received.stream.send_data(b"half")
-
-    async def main() -> None:
-        app = App(answer_half)
-        async with serving(app) as server, peer_of(server) as peer:
-            peer.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-            await peer.expect(b"HTTP/1.1 200 OK\r\n\r\nhalf")
-            app.received[0].stream.abort(reset=False)
-            with pytest.raises(ConnectionResetError):
-                await peer.read_all()
-
-    run(main())
-
-
 async def cut_short(server_stops: bool, idle_timeout_s: float) -> None:  # noqa: FBT001
     """Reset a response whose client does not read yet, and see how it ends for it."""
     body = b"x" * (8 << 20)
@@ -1025,7 +128,7 @@ async def cut_short(server_stops: bool, idle_timeout_s: float) -> None:  # noqa:
 
     app = App(answer_and_reset)
     async with (
-        serving(app, idle_timeout_s=idle_timeout_s) as server,
+        serving(app, limits=Limits(idle_timeout_s=idle_timeout_s)) as server,
         peer_of(server) as peer,
     ):
         peer.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -1084,3 +187,128 @@ def test_who_waits_to_close_hears_when_all_have_gone(run: Run) -> None:
                 await first
 
     run(main())
+
+
+def test_who_comes_when_the_server_is_full_is_told_so(
+    run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They get 503 and when to try again, one line tells us, and room is used again."""
+
+    async def main() -> None:
+        app = App(answer_nothing)
+        async with (
+            serving(app, limits=Limits(connections=1)) as server,
+            peer_of(server) as first,
+        ):
+            first.send(GET % b"1")
+            await app.log.until("end")
+            for _ in range(3):
+                async with peer_of(server) as late:
+                    late.send(GET % b"late")
+                    answer = await late.read_all()
+                    assert answer.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
+                    assert b"\r\nRetry-After: 1\r\n" in answer
+            answer_echo(app.received[0])
+            await first.expect(ok(b"/1 "))
+            await first.close()
+            await app.log.until("closed")
+            app.on_end = answer_echo
+            async with peer_of(server) as next_one:
+                next_one.send(GET % b"2")
+                await next_one.expect(ok(b"/2 "))
+            assert len(app.received) == 2
+
+    run(main())
+    assert caplog.text.count("are answered 503") == 1
+
+
+def test_a_flood_of_connections_takes_bounded_room(run: Run) -> None:
+    """Of those that are told that we are full, too, there are only so many."""
+
+    async def main() -> None:
+        app = App(answer_nothing)
+        async with (
+            serving(app, limits=Limits(connections=1)) as server,
+            peer_of(server) as first,
+            AsyncExitStack() as stack,
+        ):
+            first.send(GET % b"1")
+            await app.log.until("end")
+            for _ in range(100):
+                await stack.enter_async_context(peer_of(server))
+            while len(server.connections) > 33:  # noqa: ASYNC110 - nothing announces it
+                await asyncio.sleep(0.01)
+            answer_echo(app.received[0])
+            await first.expect(ok(b"/1 "))
+
+    run(main())
+
+
+CROWDED = """
+import asyncio, resource, socket, sys, uvloop
+from sse_recorder.http1.server import Server
+from http1.wire import App
+
+async def main():
+    server = Server(App())
+    await server.listen("127.0.0.1", 0)
+    files = []
+    ours = [socket.socket() for _ in range(10)]
+    try:
+        while True:
+            files.append(open("/dev/null"))
+    except OSError:
+        pass
+    for sock in ours[:5]:  # each end of a connection takes a file; one end is there
+        sock.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(sock, server.address)
+    await asyncio.sleep(0.3)
+    used = asyncio.get_running_loop().time(), resource.getrusage(resource.RUSAGE_SELF)
+    await asyncio.sleep(0.5)
+    busy = resource.getrusage(resource.RUSAGE_SELF).ru_utime - used[1].ru_utime
+    assert busy < 0.25, f"accepting is a busy loop: {busy} s"
+    for file in files:
+        file.close()
+    for sock in ours:
+        sock.close()
+    reader, writer = await asyncio.open_connection(*server.address)
+    writer.write(b"GET / HTTP/1.1\\r\\nHost: a\\r\\n\\r\\n")
+    async with asyncio.timeout(10):
+        assert (await reader.readline()) == b"HTTP/1.1 200 OK\\r\\n"
+    writer.close()
+    await server.close(grace_s=0)
+
+resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
+factory = uvloop.new_event_loop if sys.argv[1] == "uvloop" else None
+with asyncio.Runner(loop_factory=factory) as runner:
+    runner.run(main())
+"""
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_a_process_without_files_left_serves_again_when_it_has_some(loop: str) -> None:
+    """Running out is neither the end of the server nor a busy loop."""
+    done = subprocess.run(
+        [sys.executable, "-c", CROWDED, loop],
+        cwd=Path(__file__).parent.parent,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    if loop == "uvloop":  # asyncio itself reports it, once a second
+        assert done.stderr == ""
+
+
+def test_there_is_room_for_as_many_connections_as_files(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A limit that the process cannot hold is lowered to what it can."""
+    assert Server(App(), limits=Limits(connections=50)).room == 50
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, 1024))
+    assert Server(App()).room == 1024 - 96
+    assert Server(App(), files_each=2).room == (1024 - 96) // 2
+    unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+    monkeypatch.setattr(resource, "getrlimit", lambda _: unlimited)
+    assert Server(App()).room == Limits().connections

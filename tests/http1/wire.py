@@ -10,10 +10,17 @@ from contextlib import asynccontextmanager
 from sse_recorder.clock import SYSTEM, Clock
 from sse_recorder.exchange import Headers, RequestHead, ResponseHead
 from sse_recorder.http1.client import Failure
-from sse_recorder.http1.server import ResponseStream, Server
+from sse_recorder.http1.limits import Limits
+from sse_recorder.http1.response import ResponseStream
+from sse_recorder.http1.server import Server
 
 Run = Callable[[Coroutine[object, object, None]], None]
 
+GET = b"GET /%b HTTP/1.1\r\nHost: a\r\n\r\n"
+CHUNKED_POST = (
+    b"POST /p HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+    b"5\r\nhello\r\n6;x=y\r\n world\r\n0\r\nX-Sum: 11 \r\nX-Two: b\r\n\r\n"
+)
 STREAM_HEAD = ResponseHead(
     200,
     "OK",
@@ -104,6 +111,11 @@ def answer_echo(received: Received) -> None:
     received.stream.end()
 
 
+def ok(body: bytes) -> bytes:
+    """Return the response of `answer_echo`."""
+    return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+
+
 class App:
     """A `ConnectionHandler` for every connection, and what answers requests."""
 
@@ -144,13 +156,10 @@ async def serving(
     app: App,
     *,
     clock: Clock = SYSTEM,
-    head_bytes_max: int = 64 * 1024,
-    idle_timeout_s: float = 300,
+    limits: Limits | None = None,
 ) -> AsyncIterator[Server]:
     """Run a server on a free port."""
-    server = Server(
-        app, clock=clock, head_bytes_max=head_bytes_max, idle_timeout_s=idle_timeout_s
-    )
+    server = Server(app, clock=clock, limits=limits)
     await server.listen("127.0.0.1", 0)
     try:
         yield server

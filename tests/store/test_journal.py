@@ -57,6 +57,7 @@ OPENINGS = st.builds(
     span_id=TEXT,
     parent_span_id=TEXT,
     tags=st.dictionaries(TEXT, TEXT, max_size=2),
+    received_path=TEXT,
 )
 HEADS = st.builds(ResponseHead, st.integers(0, 999), LATIN_1, HEADERS, LATIN_1)
 ENDINGS = st.builds(

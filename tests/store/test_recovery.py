@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import random
 import subprocess
 import sys
 import tempfile
@@ -52,7 +53,7 @@ def torn(recorder: Recorder) -> Path:
     """Leave half a batch at the end of a recorder's journal."""
     path = recorder.segment.journal.path
     recorder.write(records_of([b"data: lost\n\n"], number=9))
-    size = recorder.segment.size
+    size = recorder.segment.journal.size
     recorder.die()
     path.write_bytes(path.read_bytes()[: size - 30])
     return path
@@ -62,6 +63,12 @@ def torn(recorder: Recorder) -> Path:
 def no_journal(recorder: Recorder) -> None:
     """Delete it."""
     recorder.segment.journal.remove()
+
+
+def only_parts(recorder: Recorder) -> None:
+    """Delete it while it is being sealed."""
+    no_journal(recorder)
+    leave_part(recorder)
 
 
 def held_journal(recorder: Recorder) -> None:
@@ -88,11 +95,18 @@ def foreign_journal(recorder: Recorder) -> None:
 
 JOURNALS: dict[Found, Callable[[Recorder], None]] = {
     Found.ABSENT: no_journal,
+    Found.PARTS: only_parts,
     Found.HELD: held_journal,
     Found.EMPTY: empty_journal,
     Found.BATCHES: whole_journal,
     Found.FOREIGN: foreign_journal,
 }
+
+
+def leave_part(recorder: Recorder) -> None:
+    """Die while a file is written."""
+    part = recorder.layout.part(recorder.segment.name, "chunks")
+    part.write_bytes(b"half a file")
 
 
 def leave_tables(recorder: Recorder, tables: Tables) -> None:
@@ -103,7 +117,6 @@ def leave_tables(recorder: Recorder, tables: Tables) -> None:
         filled.write(WHOLE)
         filled.die()
         seal(layout, name, filled.segment.batches)
-        layout.part(name, "chunks").write_bytes(b"half a file")
     if tables is Tables.SOME:
         layout.table(name, "exchanges").unlink()
         layout.table(name, "tool_calls").unlink()
@@ -126,6 +139,8 @@ def test_each_case_on_disk(tmp_path: Path, case: tuple[Found, Tables]) -> None:
     name = recorder.segment.name
     JOURNALS[found](recorder)
     leave_tables(recorder, tables)
+    if found is not Found.ABSENT and tables is not Tables.NONE:
+        leave_part(recorder)
     before = files(recorder.layout.root)
     done = recover(recorder.layout.root)
     after = files(recorder.layout.root)
@@ -471,3 +486,90 @@ def test_an_exchange_that_ends_with_the_roll_is_not_carried(tmp_path: Path) -> N
     recorder.write([Record(exchange_id(2), Op.END, 10**9, DONE)])
     recorder.die()
     assert [(r.exchanges, r.cut) for r in recover(tmp_path)] == [(1, 0), (1, 0)]
+
+
+def big(number: int = 1, pieces_: int = 40) -> list[Record]:
+    """Return an exchange with a request body of 64 KiB pieces, too long for memory."""
+    records = records_of([b"data: 1\n\n", b"data: 2\n\n"], number=number)
+    body = [
+        Record(records[0].exchange_id, Op.REQUEST_DATA, 0, bytes([n]) * (1 << 16))
+        for n in range(pieces_)
+    ]
+    return [records[0], *body, *records[2:]]
+
+
+@pytest.mark.parametrize("steps", list(product(("stay", "seal", "fail"), repeat=2)))
+@pytest.mark.parametrize("is_killed", [False, True])
+def test_a_long_request_body_survives_rolls_and_kills(
+    tmp_path: Path, steps: tuple[str, str], *, is_killed: bool
+) -> None:
+    """It is carried over in pieces, and its cell has it whole."""
+    records = sorted([*big(1), *big(2, 3)], key=lambda record: record.op)
+    recorder = Recorder(tmp_path)
+    parts = (records[:30], records[30:50], records[50:])
+    for step, part in zip(("stay", *steps), parts, strict=True):
+        if step != "stay":
+            recorder.roll(seal=step == "seal")
+        recorder.write(part)
+    if is_killed:
+        recorder.die()
+    else:
+        for segment in (*recorder.unsealed, recorder.segment):
+            segment.seal()
+    recover(tmp_path)
+    assert on_disk(tmp_path) == in_memory(records)
+    assert not list(Layout(tmp_path).journals.iterdir())
+
+
+@pytest.mark.parametrize("place", ["begun", "whole"])
+def test_a_recorder_that_died_while_it_carried_over_loses_nothing(
+    tmp_path: Path, place: str
+) -> None:
+    """A journal with a part of what is open is not taken for one."""
+    records = [*big(1)[:-1], *big(2)[:-1]]
+    recorder = Recorder(tmp_path)
+    recorder.write(records)
+    recorder.roll(seal=False)
+    recorder.die()
+    path = recorder.segment.journal.path
+    data = path.read_bytes()
+    if place == "begun":
+        path.rename(recorder.layout.carry(recorder.segment.name))
+        recorder.layout.carry(recorder.segment.name).write_bytes(data[: len(data) // 2])
+    recover(tmp_path)
+    assert on_disk(tmp_path) == in_memory(records)
+    assert not list(Layout(tmp_path).journals.iterdir())
+
+
+FULL_DISK = """
+import resource, sys
+from pathlib import Path
+from sse_recorder.errors import StoreError
+from sse_recorder.store.recovery import recover
+limit = int(sys.argv[2])
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+try:
+    recover(Path(sys.argv[1]))
+except StoreError as error:
+    sys.exit(f"said: {error}")
+"""
+
+
+@pytest.mark.parametrize("limit", [0, 100, 2_000, 10_000, 2_000_000])
+def test_a_full_disk_at_recovery_loses_nothing(tmp_path: Path, limit: int) -> None:
+    """It is one clear error; with room again, everything is recovered."""
+    recorder = Recorder(tmp_path)
+    # What no compression makes small.
+    noise = random.Random(1).randbytes(1_900_000)  # noqa: S311 - the same each time
+    records = [*big(1), *records_of([noise], number=2, headers=())]
+    recorder.write(records)
+    recorder.die()
+    before = files(tmp_path)
+    command = [sys.executable, "-c", FULL_DISK, str(tmp_path), str(limit)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)  # noqa: PLW1510 - it is to fail
+    assert done.returncode == 1
+    assert done.stderr.startswith("said: ")
+    assert "File too large; make the store writable and run `sse-rec" in done.stderr
+    assert files(tmp_path) == before
+    recover(tmp_path)
+    assert on_disk(tmp_path) == in_memory(records)

@@ -508,3 +508,18 @@ def test_any_thread_may_ask(tmp_path: Path) -> None:
     with opened(tmp_path, RECORDS) as (store, _), ThreadPoolExecutor(8) as pool:
         answers = pool.map(lambda n: store.sql("SELECT ? AS n", [n]), range(100))
         assert [table.column(0)[0].as_py() for table in answers] == list(range(100))
+
+
+def test_request_bodies_are_read_a_few_at_a_time(tmp_path: Path) -> None:
+    """Each exchange has its own, in the order of the exchanges, however large."""
+    recorder = Recorder(tmp_path)
+    sizes = (9 << 20, 10, 8 << 20, 17 << 20, 0)
+    for number, size in enumerate(sizes, start=1):
+        begin, _, *rest = records_of([], number=number)
+        body = Record(begin.exchange_id, Op.REQUEST_DATA, 0, bytes([number]) * size)
+        recorder.write([begin, body, *rest])
+    recorder.segment.seal()
+    with Store.open(tmp_path) as store:
+        found = [exchange.request_body for exchange in store.exchanges()]
+    assert [len(body) for body in found] == list(sizes)
+    assert [set(body) for body in found] == [{1}, {2}, {3}, {4}, set()]

@@ -1,4 +1,4 @@
-"""From what a socket read to what the disk has."""
+"""Batches of records in; a journal, segments and spans out."""
 
 from __future__ import annotations
 
@@ -8,13 +8,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
+from capture.hearing import (
+    COMPLETE,
+    NEVER,
+    SECRET,
+    STREAM,
+    hold,
+    opening,
+    until,
+    writing,
+)
 
-from sse_recorder.capture import FLUSH_INTERVAL_S, Limits, RecordQueue, Tap, Writer
-from sse_recorder.clock import FakeClock
-from sse_recorder.errors import StoreError
+from sse_recorder.capture import Limits
+from sse_recorder.capture.tap import FLUSH_INTERVAL_S
 from sse_recorder.exchange import (
     Ending,
     Exchange,
@@ -27,113 +35,6 @@ from sse_recorder.exchange import (
     ToolCall,
 )
 from sse_recorder.store.store import Store
-
-SECRET = "sk-live-51H8xq2eZvKYlo2C"  # noqa: S105 - made up
-STREAM = ResponseHead(200, "OK", (("Content-Type", "text/event-stream"),))
-COMPLETE = Ending(outcome=Outcome.COMPLETE)
-NEVER = Limits(segment_age_s=10**6, idle_s=10**6)
-
-
-def opening(**changes: Any) -> Opening:
-    """Return the opening of an exchange with a secret in its head."""
-    request = RequestHead(
-        "POST",
-        f"/v2/sessions/s/chat/stream?api_key={SECRET}",
-        (("Authorization", f"Bearer {SECRET}"), ("Meibel-API-Key", SECRET)),
-    )
-    values: dict[str, Any] = {
-        "recorder_id": "r",
-        "started_at": 1,
-        "url": f"http://h{request.target}",
-        "request": request,
-    }
-    return Opening(**(values | changes))
-
-
-def hold(tap: Tap, t0_ns: int, *, end: bool = True) -> None:
-    """Let a tap hear a short exchange."""
-    tap.opened(opening())
-    tap.request_data(t0_ns + 1, b"hello")
-    tap.sent(t0_ns + 2)
-    tap.head(t0_ns + 3, STREAM)
-    tap.data(t0_ns + 4, b"data: 1\n\nda")
-    if end:
-        tap.data(t0_ns + 5, b"ta: 2\n\n")
-        tap.ended(t0_ns + 6, COMPLETE)
-
-
-@contextmanager
-def writing(root: Path, **options: Any) -> Iterator[Writer]:
-    """Write to a store while the block lasts."""
-    writer = Writer(root, **options)
-    try:
-        yield writer
-    finally:
-        writer.close()
-
-
-def until(store: Path, condition: str) -> list[Exchange]:
-    """Wait until exchanges of a store are as a condition says."""
-    with Store.open(store) as opened:
-        for _ in range(200):
-            if found := list(opened.exchanges(condition)):
-                return found
-            threading.Event().wait(0.05)
-            opened.refresh()
-    raise AssertionError(f"no exchange with {condition} in ten seconds")
-
-
-def test_offsets_are_counted_from_the_request() -> None:
-    """A tap is given times of the clock and gives offsets from t0."""
-    queue = RecordQueue(1 << 20)
-    hold(Tap(queue, "e", 1_000), 1_000)
-    records = queue.take(1)
-    assert records is not None
-    assert [record.at_ns for record in records] == [0, 1, 2, 3, 4, 5, 6]
-    assert [record.op for record in records] == [
-        Op.OPEN,
-        Op.REQUEST_DATA,
-        Op.SENT,
-        Op.HEAD,
-        Op.DATA,
-        Op.DATA,
-        Op.END,
-    ]
-
-
-def test_a_full_queue_keeps_a_beginning_of_each_body_and_says_so() -> None:
-    """Nobody waits: what does not fit is lost, and so is what would follow the gap."""
-    queue = RecordQueue(4_000)
-    tap = Tap(queue, "e", 0)
-    tap.opened(opening())
-    for at_ns in range(10):
-        tap.data(at_ns, b"%d" % at_ns * 1_000)
-    tap.data(10, b"small enough to fit")
-    tap.ended(11, COMPLETE)
-    records = queue.take(1)
-    assert records is not None
-    first, *kept, last = records
-    assert first.op is Op.OPEN
-    assert [r.payload for r in kept] == [b"%d" % n * 1_000 for n in range(len(kept))]
-    assert 0 < len(kept) < 10
-    assert last.payload == Ending(
-        outcome=Outcome.INCOMPLETE,
-        error=f"{11 - len(kept)} records were lost: the writer fell behind",
-    )
-
-
-def test_no_exchange_is_lost_silently(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """However full the queue is, each exchange has its row, and the log says why."""
-    with writing(tmp_path, limits=Limits(queue_bytes=3_000)) as writer:
-        for number in range(200):
-            hold(writer.tap(f"e{number}", 0), 0)
-    with Store.open(tmp_path) as store:
-        outcomes = [e.outcome for e in store.exchanges()]
-    assert len(outcomes) == 200
-    assert "incomplete" in outcomes
-    assert caplog.text.count("the writer fell behind and records were dropped") == 1
 
 
 @pytest.mark.parametrize(
@@ -164,31 +65,6 @@ def test_a_fault_of_ours_leaves_a_row(
         "bad": ("incomplete", "the recorder failed; its log says how"),
         "good": ("complete", None),
     }
-
-
-def test_a_queue_that_was_full_takes_records_again() -> None:
-    """Once the writer has caught up there is room."""
-    queue = RecordQueue(1_000)
-    record = Record("e", Op.DATA, 0, b"")
-    assert queue.put(record, 900)
-    assert not queue.put(record, 900)
-    assert queue.take(1) == [record]
-    assert queue.put(record, 900)
-
-
-def test_a_closed_queue_is_emptied_first() -> None:
-    """Closing loses nothing of what is queued."""
-    queue = RecordQueue(1_000)
-    record = Record("e", Op.END, 0, COMPLETE)
-    queue.put(record)
-    queue.close()
-    assert queue.take(None) == [record]
-    assert queue.take(None) is None
-
-
-def test_a_queue_gives_nothing_when_the_time_is_up() -> None:
-    """The writer looks round now and then, even when nothing happens."""
-    assert RecordQueue(1_000).take(0.01) == []
 
 
 def test_an_exchange_can_be_queried_before_its_segment_is_sealed(
@@ -355,24 +231,6 @@ def test_ears_that_fail_cost_no_recording(
     assert caplog.text.count("please report this") == 2
     with Store.open(tmp_path) as store:
         assert {e.exchange_id for e in store.exchanges()} == {"one", "two"}
-
-
-def test_a_store_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
-    """It is told before anything is listened to, and says what to do."""
-    (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match="--store"):
-        Writer(tmp_path / "file" / "below")
-
-
-def test_recorders_share_a_store(tmp_path: Path) -> None:
-    """Any number of them write at the same time, and share nothing."""
-    clock = FakeClock().clock()
-    with writing(tmp_path, clock=clock) as one, writing(tmp_path, clock=clock) as two:
-        hold(one.tap("one", 0), 0)
-        hold(two.tap("two", 0), 0)
-    with Store.open(tmp_path) as store:
-        found = {e.exchange_id: e.outcome for e in store.exchanges()}
-    assert found == {"one": "complete", "two": "complete"}
 
 
 def test_short_exchanges_share_a_segment(tmp_path: Path) -> None:

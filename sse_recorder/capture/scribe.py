@@ -1,0 +1,478 @@
+"""The scribe: batches of records in; a journal, segments and spans out.
+
+    records ─▶ mask ─▶ journal ─▶ backlog ─▶ transcripts ─▶ rows ─▶ segment ─▶ Parquet
+                                                  └──▶ spans
+
+A batch is masked and appended to the journal at once: that is what a crash leaves.  The
+rows can wait, since nobody reads them before their segment is sealed, and making many
+at a time costs less than half: so what streams said is kept in a backlog, which is
+transcribed when an exchange does anything but go on, when there is much of it, and
+before a seal.  Sealing is done by another thread, so that the journal does not wait.
+
+What cannot be written is lost, and said: in the exchange's outcome, in the log once a
+minute, and in `status`.  Nothing here raises for what a disk does.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final, Protocol
+
+from sse_recorder.capture.complaints import Complaints
+from sse_recorder.clock import Clock
+from sse_recorder.errors import StoreError
+from sse_recorder.exchange import (
+    Ending,
+    Exchange,
+    Op,
+    Opening,
+    Outcome,
+    RawRecord,
+    Record,
+    RequestHead,
+    ResponseHead,
+    ToolCall,
+)
+from sse_recorder.redact import BodyMask, Redactor
+from sse_recorder.store.recovery import Decision, Recovered, recover
+from sse_recorder.store.segment import Layout, OpenSegment, new_segment_name
+from sse_recorder.tables import Rows
+from sse_recorder.transcript import Transcript
+
+log = logging.getLogger("sse_recorder.capture")
+
+BACKLOG_RECORDS: Final = 8_192
+BACKLOG_BYTES: Final = 8 << 20
+_SEGMENTS_IN_MEMORY: Final = 2
+_SEALING_PAUSE_S: Final = 0.5
+_NS_PER_S: Final = 1_000_000_000
+_NS_PER_MS: Final = 1_000_000
+_OUR_FAULT: Final = "the recorder failed; its log says how"
+_BODIES: Final = frozenset({Op.REQUEST_DATA, Op.DATA})
+# Looking a member up in its class takes as long as a test of it.
+_DATA, _REQUEST_DATA = Op.DATA, Op.REQUEST_DATA
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """When a segment is sealed, and how much may wait to be written."""
+
+    queue_bytes: int = 64 << 20
+    """Beyond this records are dropped and their exchanges are `incomplete`."""
+    segment_bytes: int = 64 << 20
+    """A journal of this size is sealed,"""
+    segment_age_s: float = 300
+    """or of this age,"""
+    idle_s: float = 10
+    """or when no exchange has been open for this long."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """How a scribe is."""
+
+    problems: tuple[str, ...] = ()
+    """What keeps it from writing everything, in words; empty while all is well."""
+    journal_errors: int = 0
+    seals: int = 0
+    seal_failures: int = 0
+    restarts: int = 0
+
+
+class Spans(Protocol):
+    """What wants to hear of each exchange that is over (see `otel.Telemetry`)."""
+
+    def emit(self, exchange: Exchange, tool_calls: list[ToolCall]) -> None:
+        """Take in an exchange; must not wait."""
+
+
+class Scribe:
+    """Writes batches of records to a store.
+
+    Everything but `status` is called by one thread.
+
+    Args:
+        root: the store.
+        recorder_id: what names the segments.
+        redactor: what masks.
+        spans: who wants to hear of exchanges that are over.
+        limits: when a segment is sealed.
+        clock: of the records' times.
+
+    Raises:
+        StoreError: the store cannot be written.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        recorder_id: str,
+        redactor: Redactor,
+        spans: Spans | None,
+        limits: Limits,
+        clock: Clock,
+    ) -> None:
+        self._layout = Layout(root)
+        self._recorder_id = recorder_id
+        self._redactor = redactor
+        self._spans = spans
+        self._limits = limits
+        self._clock = clock
+        self._transcripts: dict[str, Transcript] = {}
+        self._masks: dict[tuple[str, Op], BodyMask] = {}
+        self._lost: dict[str, str] = {}
+        """Exchanges of which something is gone, and why."""
+        self._spanning: set[str] = set()
+        """Open exchanges that have rows in segments before this one."""
+        self._backlog: dict[str, list[tuple[int, bytes]]] = {}
+        self._backlog_records = self._backlog_bytes = 0
+        self._last_heard_ns = clock.monotonic_ns()
+        self._latest_ns = 0
+        self._problems: dict[str, str] = {}
+        self._journal_errors = self._seals = self._seal_failures = 0
+        self._sealing = 0  # segments that were given to be sealed so far
+        self._complaints = Complaints(clock)
+        try:
+            self._segment = self._begin_segment()
+        except OSError as error:
+            raise StoreError(
+                f"{error.filename or root}: {error.strerror}; name a folder that can be"
+                " written with --store"
+            ) from error
+        self.recovered = self._recover(root)
+        """What an earlier crash left, and what was done about it."""
+        self._sealer = ThreadPoolExecutor(1, thread_name_prefix="sse-recorder-seal")
+
+    def _recover(self, root: Path) -> list[Recovered]:
+        try:
+            found = recover(root)
+        except StoreError as error:
+            # What cannot be recovered now is still there, and no reason not to record.
+            self._complaints.say(f"what a crash left is not recovered: {error}")
+            return []
+        return [item for item in found if item.decision is not Decision.LEAVE]
+
+    @property
+    def status(self) -> Status:
+        """How it is; asked from any thread."""
+        return Status(
+            problems=tuple(self._problems.values()),
+            journal_errors=self._journal_errors,
+            seals=self._seals,
+            seal_failures=self._seal_failures,
+        )
+
+    def pause_s(self) -> float | None:
+        """Return after how long without records it wants an empty batch."""
+        if self._sealing > self._seals + self._seal_failures:
+            return _SEALING_PAUSE_S
+        is_asleep = self._segment.is_empty and not self._problems
+        return None if is_asleep else self._limits.idle_s / 4
+
+    def write(self, records: list[RawRecord]) -> None:
+        """Take a batch; an empty one lets it look round."""
+        try:
+            self._look_at_place()
+            if records:
+                self._write(records)
+            if self._is_due():
+                self._roll()
+        except Exception:
+            # A fault of ours must not end the recording of everything else.
+            log.exception("a batch was not recorded whole; please report this")
+            self._lose(records, _OUR_FAULT)
+            # The journal may have what the tables now lack.
+            self._segment.is_suspect = True
+            for eid, op, _, _ in records:
+                if op is Op.END:
+                    self._forget(eid)
+
+    def give_up(self, openings: list[RawRecord], reason: str) -> None:
+        """Take in exchanges of which only the beginning is known; the rest is lost."""
+        self._lost.update((eid, reason) for eid, *_ in openings)
+        self.write(openings)
+
+    def hurry(self) -> None:
+        """Nothing can be waited for less."""
+
+    def close(self) -> int:
+        """Seal what there is; whoever hears of spans knows which were not delivered."""
+        self._submit_seal(self._segment)
+        self._sealer.shutdown()
+        return 0
+
+    # --- from records to the journal
+
+    def _write(self, records: list[RawRecord]) -> None:
+        kept = self._masked(records)
+        try:
+            if self._is_stuck():
+                raise OSError(errno.EIO, self._problems["segment"])  # noqa: TRY301
+            self._segment.journal.append(kept)
+        except OSError as error:
+            self._journal_errors += 1
+            reason = f"the journal could not be written: {error.strerror}"
+            self._problems["journal"] = reason
+            self._lose(kept, reason)
+            kept = [self._honest(record) for record in kept if record[1] not in _BODIES]
+        else:
+            self._problems.pop("journal", None)
+        self._take_in(kept)
+        self._last_heard_ns = self._clock.monotonic_ns()
+
+    def _masked(self, records: list[RawRecord]) -> list[RawRecord]:
+        """Return what the disk may have of records."""
+        kept: list[RawRecord] = []
+        masks, lost = self._masks, self._lost
+        for record in records:
+            eid, op, at_ns, payload = record
+            if op is not _DATA and op is not _REQUEST_DATA:
+                kept += self._safely_masked(record)
+                continue
+            mask = masks.get((eid, op))
+            if mask is None or eid in lost:
+                continue  # nothing of a body that follows a gap (see `Tap`)
+            try:
+                assert isinstance(payload, bytes)
+                chunks = mask.feed(at_ns, payload)
+            except Exception:
+                log.exception("a body cannot be masked; please report this")
+                lost[eid] = _OUR_FAULT
+                continue
+            kept += [(eid, op, chunk_ns, data) for chunk_ns, data in chunks]
+        return kept
+
+    def _safely_masked(self, record: RawRecord) -> list[RawRecord]:
+        """Return what the disk may have of a record; nothing, if that is not known."""
+        eid, op, at_ns, payload = record
+        try:
+            return list(self._mask(record))
+        except Exception:
+            log.exception("a record cannot be masked; please report this")
+            self._lost[eid] = _OUR_FAULT
+            match payload:
+                case Opening() as opening:
+                    unknown = RequestHead(opening.request.method, "/")
+                    bare = replace(opening, url="", request=unknown, received_path="")
+                    return [(eid, op, at_ns, bare)]
+                case Ending():
+                    return [self._honest(record)]
+            return []
+
+    def _mask(self, record: RawRecord) -> Iterator[RawRecord]:
+        """Give what the disk may have of a record that is not of a body."""
+        redactor = self._redactor
+        eid, op, at_ns, payload = record
+        match payload:
+            case Opening():
+                request = redactor.request_head(payload.request)
+                self._masks[eid, _REQUEST_DATA] = redactor.body(payload.request)
+                masked = replace(
+                    payload,
+                    url=redactor.url(payload.url),
+                    received_path=redactor.url(payload.received_path),
+                    request=request,
+                )
+                yield (eid, op, at_ns, masked)
+            case ResponseHead():
+                self._masks[eid, _DATA] = redactor.body(payload)
+                yield (eid, op, at_ns, redactor.response_head(payload))
+            case Ending():
+                yield from self._held_back(eid, _REQUEST_DATA)
+                yield from self._held_back(eid, _DATA)
+                trailers = redactor.headers(payload.trailers)
+                ending = replace(payload, trailers=trailers)
+                yield self._honest((eid, op, at_ns, ending))
+            case _:
+                if op is Op.SENT:
+                    yield from self._held_back(eid, _REQUEST_DATA)
+                yield record
+
+    def _held_back(self, eid: str, op: Op) -> Iterator[RawRecord]:
+        """Give what was held back of a body that is over."""
+        mask = self._masks.pop((eid, op), None)
+        if mask is not None and eid not in self._lost:
+            for at_ns, data in mask.flush():
+                yield (eid, op, at_ns, data)
+
+    def _honest(self, record: RawRecord) -> RawRecord:
+        """Let the end of an exchange say so if some of it was lost."""
+        eid, op, at_ns, _ = record
+        if op is not Op.END or (reason := self._lost.pop(eid, None)) is None:
+            return record
+        return (eid, op, at_ns, Ending(outcome=Outcome.INCOMPLETE, error=reason))
+
+    def _lose(self, records: list[RawRecord], reason: str) -> None:
+        """Note that records are gone; their exchanges will say so when they end."""
+        for eid, *_ in records:
+            self._lost.setdefault(eid, reason)
+        self._complaints.say(
+            f"{reason}; streams flow on, but are not recorded until it can be"
+        )
+
+    # --- from records to rows
+
+    def _take_in(self, records: list[RawRecord]) -> None:
+        """Keep what streams said for later, and transcribe the rest."""
+        rows = Rows()
+        backlog = self._backlog
+        for record in records:
+            eid, op, at_ns, payload = record
+            if op is _DATA:
+                assert isinstance(payload, bytes)
+                chunks = backlog.get(eid)
+                if chunks is None:
+                    chunks = backlog[eid] = []
+                chunks.append((at_ns, payload))
+                self._backlog_records += 1
+                self._backlog_bytes += len(payload)
+            else:
+                self._transcribe_backlog(eid, rows)
+                self._transcribe(record, rows)
+        self._segment.keep(rows)
+        if (
+            self._backlog_records > BACKLOG_RECORDS
+            or self._backlog_bytes > BACKLOG_BYTES
+        ):
+            self._clear_backlog()
+
+    def _clear_backlog(self) -> None:
+        rows = Rows()
+        for eid in list(self._backlog):
+            self._transcribe_backlog(eid, rows)
+        self._segment.keep(rows)
+        self._backlog_records = self._backlog_bytes = 0
+
+    def _transcribe_backlog(self, eid: str, rows: Rows) -> None:
+        chunks = self._backlog.pop(eid, None)
+        transcript = self._transcripts.get(eid)
+        if chunks is None or transcript is None:
+            return
+        self._backlog_records -= len(chunks)
+        try:
+            transcript.add_chunks(chunks, rows)
+        except Exception as error:  # noqa: BLE001 - told within
+            self._fail(transcript, chunks[-1][0], rows, error)
+
+    def _transcribe(self, record: RawRecord, rows: Rows) -> None:
+        eid, op, at_ns, _ = record
+        if op is Op.OPEN:
+            self._transcripts[eid] = Transcript(eid, open_file=self._layout.scratch)
+        transcript = self._transcripts.get(eid)
+        if transcript is None:
+            return  # it failed before, and has had its row
+        if op is Op.END:
+            self._forget(eid)
+        try:
+            transcript.add(Record(*record), rows)
+            if transcript.body_error is not None:
+                self._problems["spool"] = str(transcript.body_error)
+            if transcript.ended is not None and self._spans is not None:
+                calls = sorted(transcript.tool_calls, key=lambda call: call.seq)
+                self._spans.emit(transcript.ended, calls)
+        except Exception as error:  # noqa: BLE001 - told within
+            self._fail(transcript, at_ns, rows, error)
+
+    def _fail(
+        self, transcript: Transcript, at_ns: int, rows: Rows, error: Exception
+    ) -> None:
+        """Say that there was an exchange, and that it was not recorded."""
+        # A fault of ours, and the other exchanges must not suffer from it.
+        eid = transcript.exchange_id
+        log.error(
+            "exchange %s cannot be transcribed; please report this", eid, exc_info=error
+        )
+        self._transcripts.pop(eid, None)
+        if transcript.ended is None and transcript.opening is not None:
+            stub = Transcript(eid)
+            stub.add(Record(eid, Op.OPEN, 0, transcript.opening), rows)
+            ending = Ending(outcome=Outcome.INCOMPLETE, error=_OUR_FAULT)
+            stub.add(Record(eid, Op.END, at_ns, ending), rows)
+
+    def _forget(self, eid: str) -> None:
+        self._lost.pop(eid, None)
+        self._transcripts.pop(eid, None)
+        self._spanning.discard(eid)
+        for op in _BODIES:
+            self._masks.pop((eid, op), None)
+
+    # --- from rows to segments
+
+    def _look_at_place(self) -> None:
+        """See whether the journal is still where readers look for it."""
+        if self._segment.journal.is_in_place:
+            return
+        reason = "the store was removed while this was recorded"
+        self._complaints.say(f"{self._layout.root} is gone; a new store is begun there")
+        # What this segment has is still in memory, and goes into the new store with it.
+        self._lost.update(dict.fromkeys(self._spanning, reason))
+        self._roll()
+
+    def _is_stuck(self) -> bool:
+        """Tell whether rows gather in memory because no new segment can be begun."""
+        room = _SEGMENTS_IN_MEMORY * self._limits.segment_bytes
+        return "segment" in self._problems and self._segment.size > room
+
+    def _is_due(self) -> bool:
+        segment, limits = self._segment, self._limits
+        if segment.is_empty:
+            return False
+        now_ns = self._clock.monotonic_ns()
+        idle_ns = now_ns - self._last_heard_ns
+        return (
+            segment.size > limits.segment_bytes
+            or now_ns - segment.began_ns > limits.segment_age_s * _NS_PER_S
+            or (not self._transcripts and idle_ns > limits.idle_s * _NS_PER_S)
+        )
+
+    def _begin_segment(self) -> OpenSegment:
+        # Segments are read in the order of their names, which a wall clock that steps
+        # back must not change.
+        self._latest_ns = max(self._clock.wall_ns(), self._latest_ns + _NS_PER_MS)
+        name = new_segment_name(self._recorder_id, self._latest_ns)
+        return OpenSegment(
+            self._layout, name, self._clock.monotonic_ns(), self._transcripts.values()
+        )
+
+    def _roll(self) -> None:
+        """Go on in a new segment, and seal the one so far."""
+        self._clear_backlog()
+        try:
+            segment = self._begin_segment()
+        except OSError as error:
+            reason = f"no new segment could be begun: {error.strerror}"
+            self._problems["segment"] = reason
+            self._complaints.say(reason)
+            return
+        self._problems.pop("segment", None)
+        self._spanning.update(self._transcripts)
+        sealed, self._segment = self._segment, segment
+        self._submit_seal(sealed)
+
+    def _submit_seal(self, segment: OpenSegment) -> None:
+        self._clear_backlog()
+        self._sealing += 1
+        self._sealer.submit(self._seal, segment)
+
+    def _seal(self, segment: OpenSegment) -> None:
+        try:
+            if segment.is_suspect:
+                raise RuntimeError("some of its rows could not be made")  # noqa: TRY301
+            segment.seal()
+        except Exception as error:  # noqa: BLE001 - the journal has it all, and is kept
+            segment.journal.close()
+            self._seal_failures += 1
+            self._problems["seal"] = f"a segment could not be sealed: {error}"
+            self._complaints.say(
+                f"segment {segment.name} could not be sealed ({error}); its journal is"
+                " kept, and `sse-recorder recover` seals it"
+            )
+        else:
+            self._seals += 1
+            self._problems.pop("seal", None)

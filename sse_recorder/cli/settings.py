@@ -1,0 +1,86 @@
+"""What the command line makes recorders of: a value that a worker can be given, too."""
+
+from __future__ import annotations
+
+import json
+import resource
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, Self
+
+from sse_recorder import config
+from sse_recorder.capture import Limits
+from sse_recorder.http1.client import default_ssl_context
+from sse_recorder.http1.limits import Limits as HttpLimits
+from sse_recorder.otel import Telemetry
+from sse_recorder.proxy import Recorder
+from sse_recorder.redact import Redactor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The options of `record` that say what is recorded, and how."""
+
+    upstream: str | None = None
+    routes: Mapping[str, str] = field(default_factory=dict)
+    store: str
+    tags: Mapping[str, str] = field(default_factory=dict)
+    ca_file: str | None = None
+    on_write_error: Literal["go-on", "refuse"] = "go-on"
+    on_client_abort: Literal["close", "finish"] = "close"
+    mask: Sequence[str] = ()
+    keep: Sequence[str] = ()
+    patterns: Sequence[str] = ()
+    limits: Mapping[str, Any] = field(default_factory=dict)
+    """Of the recorder, by the names that `capture.Limits` has for them."""
+    http_limits: Mapping[str, Any] = field(default_factory=dict)
+    """Of its server, by the names that `http1.Limits` has for them."""
+
+    @property
+    def names(self) -> str:
+        """Where requests go, for people."""
+        routes = [f"{url} at {prefix}" for prefix, url in self.routes.items()]
+        return ", ".join(([self.upstream] if self.upstream else []) + routes)
+
+    def recorder(self, host: str, port: int, *, reuse_port: bool = False) -> Recorder:
+        """Make a recorder.
+
+        Raises:
+            UsageError: something in it is wrong.
+            StoreError: the store cannot be written.
+        """
+        _allow_files()
+        return Recorder(
+            self.upstream,
+            routes=self.routes,
+            store=self.store,
+            tags=self.tags,
+            host=host,
+            port=port,
+            reuse_port=reuse_port,
+            on_write_error=self.on_write_error,
+            on_client_abort=self.on_client_abort,
+            redactor=Redactor(mask=self.mask, keep=self.keep, patterns=self.patterns),
+            limits=Limits(**self.limits),
+            http_limits=HttpLimits(**self.http_limits),
+            telemetry=Telemetry.from_environment(config.environment()),
+            tls=default_ssl_context(self.ca_file) if self.ca_file else None,
+            own_process=True,
+        )
+
+    def dumps(self) -> str:
+        """Return it as one line of text."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def loads(cls, line: str) -> Self:
+        """Return what `dumps` was asked of."""
+        return cls(**json.loads(line))
+
+
+def _allow_files() -> None:
+    """Let this process open as many files as it may: every stream takes two."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):  # what macOS says is more than it allows
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

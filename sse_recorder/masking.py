@@ -1,0 +1,308 @@
+r"""Masking the secrets of a body while it streams by.
+
+A body comes in chunks, and chunks go on whole: each with its time, its length, and
+nothing secret in it.  What `sse_recorder.credentials` leaves undecided at the end of a
+chunk holds that chunk back until the next bytes decide.
+
+`TextMask` is for any text.  `EventMask` is for event streams, which have two texts in
+them: the bytes, where nothing goes on over a blank line, and the strings of their
+frames, which go on from frame to frame: `{"delta":"sk-an"}`, `{"delta":"t-api03-…"}`.
+A string is followed by its name and by what tells parallel ones apart (`_IDENTITY`).
+Complete frames are never held back, so a secret in deltas is masked as soon as it may
+be one.  The first piece of a string that is followed looks back into the frame before:
+`ta`, `sk`, `-based` is a word.  A string that begins with all of what it was before is
+cumulative, and stands for itself.
+
+The common frame says nothing new but for a few letters, and costs a split and some
+lookups: `EventMask._is_plain` remembers what it has seen between the letters, and looks
+only at them.  All else takes the long way, which reads every string of the frame.
+
+An open frame is held back only if there may be something secret in it.  One of more
+than `FRAME_MAX` bytes is masked as a text, without following its strings.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from sse_recorder.credentials import Follower, Rules, Span, is_suspicious
+
+FRAME_MAX: Final = 1 << 18
+"""Bytes of an open frame that are kept to see it whole."""
+
+_SEEN_MAX: Final = 192
+_SEEN_SIZE_MAX: Final = 160
+_OPEN_MAX: Final = 64
+_CONTEXT: Final = 64
+_REPEATED_MIN: Final = 8
+
+_DIGITS: Final = b"0123456789"
+
+Report = Callable[[int, bytes, str], None]
+"""Is told of a part of a secret: where in the body it begins, its bytes, its rule."""
+
+_SPLIT: Final = re.compile(rb'":\s?"').split
+# Two line ends, each of them CRLF, CR or LF; so written it is searched for quickly.
+_FRAME_END: Final = re.compile(rb"[\r\n](?:(?<=\r)\n)?+(?>\r\n|\r|\n)")
+_VALUE: Final = re.compile(
+    rb'"([^"\\]{1,64})"\s{0,8}:\s{0,8}"((?:[^"\\]|\\.)*+)"'
+    # Data that are no JSON: the line is the string.
+    rb'|^data: ?([^\s{\["][^\r\n]*)',
+    re.MULTILINE,
+)
+_IDENTITY: Final = re.compile(
+    rb'"(?:index|(?:output|content|summary)_index|item_id|tool(?:CallI|_call_i)d'
+    rb'|message(?:I|_i)d)"\s?:\s?("[^"]*"|\d+)'
+)
+
+Key = tuple[bytes, tuple[bytes, ...]]
+
+
+class BodyMask:
+    """Masks one body while it streams by; this one, for what has no text, nothing."""
+
+    def feed(self, at_ns: int, data: bytes) -> list[tuple[int, bytes]]:
+        """Take the next chunk.
+
+        Returns:
+            The chunks that are safe to keep now, whole and in order, each with its own
+            time and length.  One that may end in the beginning of a secret is held
+            back until that is known.
+        """
+        return [(at_ns, data)]
+
+    def flush(self) -> list[tuple[int, bytes]]:
+        """Return what was held back, masked where in doubt; the body is over."""
+        return []
+
+
+class TextMask(BodyMask):
+    """Masks a text.
+
+    Args:
+        rules: what is secret.
+        report: is told of what is masked.
+    """
+
+    def __init__(self, rules: Rules, report: Report | None = None) -> None:
+        self._rules = rules
+        self._report = report
+        self._held: deque[tuple[int, int]] = deque()
+        self._out = bytearray()
+        self._offset = 0
+        self._rest = b""
+        self._follower = Follower(rules)
+
+    def feed(self, at_ns: int, data: bytes) -> list[tuple[int, bytes]]:
+        """Take the next chunk, and return those that are decided."""
+        self._held.append((at_ns, len(data)))
+        self._decide(self._rest + data, wait=True)
+        return self._decided()
+
+    def flush(self) -> list[tuple[int, bytes]]:
+        """Return what was held back, masked where in doubt; the body is over."""
+        self._decide(self._rest, wait=False)
+        return self._decided()
+
+    def _decide(self, text: bytes, *, wait: bool) -> None:
+        spans, decided = self._follower.take(text, wait=wait)
+        self._write(text[:decided], spans)
+        self._rest = text[decided:]
+
+    def _write(self, text: bytes, spans: list[Span], sent: int = 0) -> None:
+        """Add text that is decided, but for its beginning, which went out before."""
+        if spans:
+            masked = bytearray(text)
+            for span in spans:
+                span.write(masked)
+                if self._report is not None:
+                    self._tell(text, span)
+            self._out += masked[sent:]
+        else:
+            self._out += text[sent:]
+        self._offset += len(text)
+
+    def _tell(self, text: bytes, span: Span) -> None:
+        assert self._report is not None
+        secret = text[span.start : span.end]
+        if secret.strip(bytes([span.fill])):  # else it is a mask already
+            self._report(self._offset + span.start, secret, span.rule)
+
+    def _decided(self) -> list[tuple[int, bytes]]:
+        """Return the chunks of which every byte is decided."""
+        chunks, start = [], 0
+        while self._held and start + self._held[0][1] <= len(self._out):
+            at_ns, size = self._held.popleft()
+            chunks.append((at_ns, bytes(self._out[start : start + size])))
+            start += size
+        del self._out[:start]
+        return chunks
+
+
+class EventMask(TextMask):
+    """Masks an event stream; see `TextMask` for the arguments."""
+
+    def __init__(self, rules: Rules, report: Report | None = None) -> None:
+        super().__init__(rules, report)
+        # `_rest` is the open frame, of which so much has gone out already ...
+        self._sent = 0
+        # ... and this is at how many bytes of it to look again.
+        self._look_at = 0
+        self._is_long = False
+        self._open: dict[Key, Follower] = {}
+        self._before = b""
+        self._seen: set[bytes] = set()
+
+    def feed(self, at_ns: int, data: bytes) -> list[tuple[int, bytes]]:
+        """Take the next chunk, and return those that are decided."""
+        if not self._rest and not self._open and self._is_plain(data):
+            self._before = data
+            self._offset += len(data)
+            return [(at_ns, data)]
+        self._held.append((at_ns, len(data)))
+        self._add(data)
+        return self._decided()
+
+    def flush(self) -> list[tuple[int, bytes]]:
+        """Return what was held back, masked where in doubt; the body is over."""
+        if self._is_long:
+            self._decide(self._rest, wait=False)
+        else:
+            rest, self._rest = self._rest, b""
+            spans, _ = Follower(self._rules).take(rest, wait=False)
+            self._write(rest, spans + self._in_strings(rest), self._sent)
+        return self._decided()
+
+    def _is_plain(self, data: bytes) -> bool:
+        """Return whether whole frames hold nothing that needs a closer look."""
+        if not data.endswith((b"\n\n", b"\r\n\r\n")):
+            return False
+        seen, parts = self._seen, _SPLIT(data)
+        if len(parts) == 1 and data[:1] != b":":
+            return False
+        for part in parts:
+            if part not in seen:
+                value, _, rest = part.partition(b'"')
+                # A counter makes nothing new.
+                shape = rest.translate(None, _DIGITS)
+                if shape not in seen and not self._is_harmless(rest, shape):
+                    return False
+                if value[-1:] == b"\\" or is_suspicious(value):
+                    return False
+                self._remember(part)
+        return True
+
+    def _is_harmless(self, rest: bytes, shape: bytes) -> bool:
+        """Return whether what stands between two strings may be passed over."""
+        if shape in self._rules.harmless:
+            self._remember(shape)
+            return True
+        name = rest.rpartition(b'"')[2]
+        if self._rules.is_secret(name) or self._rules.patterns:
+            return False
+        if next(self._rules.find(b'"' + rest), None) is not None:
+            return False
+        if len(shape) <= _SEEN_SIZE_MAX:
+            self._rules.learn(shape)
+        self._remember(shape)
+        return True
+
+    def _remember(self, part: bytes) -> None:
+        if len(part) <= _SEEN_SIZE_MAX:
+            if len(self._seen) >= _SEEN_MAX:
+                self._seen.clear()
+            self._seen.add(part)
+
+    def _add(self, data: bytes) -> None:
+        """Take more of the open frame, and what may come behind it."""
+        rest = self._rest + data
+        start, look = 0, max(0, len(self._rest) - 3)
+        while end := _FRAME_END.search(rest, look):
+            frame = rest[start : end.end()]
+            if self._is_long:
+                self._decide(frame, wait=False)
+                self._is_long, self._rest = False, b""
+            else:
+                self._write(frame, self._in_frame(frame), self._sent)
+            self._sent = self._look_at = 0
+            start = look = end.end()
+        self._rest = rest[start:]
+        if self._is_long:
+            self._decide_line(self._rest)
+        elif len(self._rest) >= self._look_at:
+            self._look_at = len(self._rest) + (len(self._rest) >> 4)
+            self._look()
+
+    def _look(self) -> None:
+        """Let the open frame go as far as it has come, if nothing in it is secret."""
+        rest = self._rest
+        if len(rest) > FRAME_MAX:
+            self._is_long, self._open = True, {}
+            self._follower = Follower(self._rules)
+            self._decide_line(rest, self._sent)
+        elif rest and not self._open:
+            follower = Follower(self._rules)
+            spans, decided = follower.take(rest, wait=True)
+            if not spans and decided == len(rest) and not follower.is_inside:
+                self._out += rest[self._sent :]
+                self._sent = len(rest)
+
+    def _decide_line(self, text: bytes, sent: int = 0) -> None:
+        """Decide all but line ends, which may be half of the frame's end."""
+        body = text.rstrip(b"\r\n")
+        spans, decided = self._follower.take(body, wait=True)
+        self._write(text[:decided], spans, sent)
+        self._rest = text[decided:]
+
+    def _in_frame(self, frame: bytes) -> list[Span]:
+        spans = [span for span, _ in self._rules.find(frame)]
+        in_strings = self._in_strings(frame)
+        if not spans and not in_strings and not self._open:
+            for part in _SPLIT(frame):
+                rest = part.partition(b'"')[2]
+                shape = rest.translate(None, _DIGITS)
+                if shape in self._seen or self._is_harmless(rest, shape):
+                    self._remember(part)
+        self._before = frame
+        return spans + in_strings
+
+    def _in_strings(self, frame: bytes) -> list[Span]:
+        """Return what is secret for what was in the strings of earlier frames."""
+        spans: list[Span] = []
+        identity = tuple(_IDENTITY.findall(frame))
+        for match in _VALUE.finditer(frame):
+            group = 3 if match[2] is None else 2
+            piece, start = match[group], match.start(group)
+            key = (match[1] or b"", identity)
+            follower = self._open.get(key)
+            if follower is None or follower.repeats(piece):
+                if not (is_suspicious(piece) or self._rules.patterns):
+                    self._open.pop(key, None)
+                    continue
+                follower = Follower(self._rules, self._context(key, piece))
+            found, _ = follower.take(piece, wait=False)
+            spans += [
+                s._replace(start=s.start + start, end=s.end + start) for s in found
+            ]
+            if follower.is_open and (piece or key in self._open):
+                self._open[key] = follower
+                if len(self._open) > _OPEN_MAX:
+                    self._open.pop(next(iter(self._open)))
+            else:
+                self._open.pop(key, None)
+        return spans
+
+    def _context(self, key: Key, piece: bytes) -> bytes:
+        """Return how the string ended in the frame before."""
+        name, identity = key
+        if tuple(_IDENTITY.findall(self._before)) != identity:
+            return b""
+        before = b""
+        for match in _VALUE.finditer(self._before):
+            if (match[1] or b"") == name:
+                before = match[3] if match[2] is None else match[2]
+        is_repeated = len(before) >= _REPEATED_MIN and piece.startswith(before)
+        return b"" if is_repeated else before[-_CONTEXT:]

@@ -1,0 +1,182 @@
+"""A scribe in a process of its own: what it writes, and what its death costs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+from capture.hearing import COMPLETE, NEVER, STREAM, hold, opening, until, writing
+from support import eventually
+
+from sse_recorder.capture import Limits, Writer
+from sse_recorder.capture.process import ScribeProcess
+from sse_recorder.errors import StoreError
+from sse_recorder.store.recovery import recover
+from sse_recorder.store.store import Store
+
+
+def pid_of(writer: Writer) -> int:
+    """Return the process that writes."""
+    assert isinstance(writer._backend, ScribeProcess)
+    return writer._backend.pid
+
+
+def outcomes(root: Path) -> dict[str, tuple[str | None, str | None]]:
+    """Return how the exchanges of a store ended, and why."""
+    with Store.open(root) as store:
+        return {e.exchange_id: (e.outcome, e.error) for e in store.exchanges()}
+
+
+def test_it_writes_what_a_scribe_here_would(tmp_path: Path) -> None:
+    """Where the scribe works makes no difference to the store."""
+    bodies = []
+    for name in ("there", "here"):
+        root = tmp_path / name
+        with writing(root, own_process=name == "there") as writer:
+            hold(writer.tap("e", 0), 0)
+        with Store.open(root) as store:
+            rows = store.sql("SELECT * EXCLUDE recorder_id FROM exchanges").to_pylist()
+            bodies.append((rows, list(store.frames("e")), store.body("e")))
+    assert bodies[0] == bodies[1]
+
+
+def test_it_seals_when_nothing_happens(tmp_path: Path) -> None:
+    """It keeps its own time: nobody has to wake it."""
+    limits = Limits(idle_s=0.1)
+    with writing(tmp_path, limits=limits, own_process=True) as writer:
+        hold(writer.tap("e", 0), 0)
+        eventually(lambda: list(tmp_path.glob("exchanges/*/*.parquet")))
+        eventually(lambda: writer.health().seals == 1)
+
+
+def test_a_store_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    """It is told here, in the words that are used without another process."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="--store"):
+        Writer(tmp_path / "file" / "below", own_process=True)
+
+
+def test_a_writer_that_is_killed_is_replaced(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What was open ends as incomplete, and what comes later is recorded."""
+    with writing(tmp_path, limits=NEVER, own_process=True) as writer:
+        journaled = writer.tap("journaled", 0)
+        hold(journaled, 0, end=False)
+        until(tmp_path, "exchange_id = 'journaled' AND chunk_count = 1")
+        os.kill(pid_of(writer), signal.SIGKILL)
+        eventually(lambda: "the writing process is gone" in writer.health().problems)
+        journaled.data(5, b"ta: after\n\n")
+        journaled.ended(6, COMPLETE)
+        hold(writer.tap("later", 0), 0)
+        eventually(lambda: not writer.health().problems)
+        assert writer.health().writer_restarts == 1
+    found = outcomes(tmp_path)
+    assert found.pop("later") == ("complete", None)
+    ((name, (outcome, error)),) = found.items()
+    assert (name, outcome) == ("journaled", "incomplete")
+    assert error is not None
+    assert "killed" in error
+    assert caplog.text.count("the writing process died") == 1
+
+
+def test_what_a_killed_writer_had_not_answered_is_known_as_lost(tmp_path: Path) -> None:
+    """Each exchange has a row, also one that only the dead process had heard of."""
+    with writing(tmp_path, limits=NEVER, own_process=True) as writer:
+        os.kill(pid_of(writer), signal.SIGSTOP)
+        hold(writer.tap("over", 0), 0)
+        still = writer.tap("still open", 0)
+        hold(still, 0, end=False)
+        backend = writer._backend
+        assert isinstance(backend, ScribeProcess)
+        eventually(lambda: sum(len(ends) for _, ends in backend._unanswered) == 3)
+        os.kill(backend.pid, signal.SIGKILL)
+        eventually(lambda: backend._is_gone)
+        hold(writer.tap("later", 0), 0)
+        still.data(5, b"ta: after the gap\n\n")
+        still.ended(6, COMPLETE)
+    assert outcomes(tmp_path) == {
+        "over": ("incomplete", "the writing process died"),
+        "still open": ("incomplete", "the writing process died"),
+        "later": ("complete", None),
+    }
+    with Store.open(tmp_path) as store:
+        assert store.body("still open") == b""
+
+
+def test_a_writer_that_is_stopped_costs_its_recordings_alone(tmp_path: Path) -> None:
+    """Taps never wait, memory is bounded, health says so, and closing does not hang."""
+    limits = Limits(queue_bytes=100_000)
+    with writing(tmp_path, limits=limits, own_process=True) as writer:
+        pid = pid_of(writer)
+        os.kill(pid, signal.SIGSTOP)
+        tap = writer.tap("e", 0)
+        tap.opened(opening())
+        tap.head(3, STREAM)
+
+        def is_full() -> bool:
+            for _ in range(100):
+                tap.data(4, b"data: %b\n\n" % (b"x" * 1_000))
+            return writer.health().refused > 0
+
+        eventually(is_full)
+        assert writer.health().queued_bytes <= limits.queue_bytes + 1_000
+        problems = " ".join(writer.health().problems)
+        assert "records were dropped" in problems
+        eventually(lambda: "not answered" in " ".join(writer.health().problems))
+        tap.ended(5, COMPLETE)
+    assert outcomes(tmp_path)["e"][0] == "incomplete"
+    assert not list(tmp_path.glob(".journal/*"))
+
+
+def test_a_process_that_was_stopped_for_a_while_loses_nothing(tmp_path: Path) -> None:
+    """What it had not taken waits for it."""
+    with writing(tmp_path, own_process=True) as writer:
+        os.kill(pid_of(writer), signal.SIGSTOP)
+        hold(writer.tap("e", 0), 0)
+        eventually(lambda: "not answered" in " ".join(writer.health().problems))
+        os.kill(pid_of(writer), signal.SIGCONT)
+        eventually(lambda: not writer.health().problems)
+    assert outcomes(tmp_path) == {"e": ("complete", None)}
+
+
+def test_it_leaves_when_the_recorder_is_killed(tmp_path: Path) -> None:
+    """What was on its way is in the journal, which a recovery then finds abandoned."""
+    program = textwrap.dedent(
+        """
+        import os, signal, sys
+        from pathlib import Path
+        sys.path.insert(0, sys.argv[2])
+        from capture.hearing import NEVER, hold
+        from sse_recorder.capture import Writer
+
+        writer = Writer(Path(sys.argv[1]), limits=NEVER, own_process=True)
+        hold(writer.tap("over", 0), 0)
+        hold(writer.tap("open", 0), 0, end=False)
+        while writer.queue.waiting_bytes or not writer._backend._unanswered:
+            pass
+        os.kill(os.getpid(), signal.SIGKILL)
+        """
+    )
+    tests = str(Path(__file__).parent.parent)
+    command = [sys.executable, "-c", program, str(tmp_path), tests]
+    killed = subprocess.run(command, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    eventually(lambda: recover(tmp_path) and not list(tmp_path.glob(".journal/*")))
+    found = outcomes(tmp_path)
+    assert found["over"] == ("complete", None)
+    assert found["open"][0] == "incomplete"
+
+
+def test_interrupting_everything_at_once_loses_nothing(tmp_path: Path) -> None:
+    """A Ctrl-C goes to all processes of the terminal; only the recorder's counts."""
+    with writing(tmp_path, own_process=True) as writer:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            os.kill(pid_of(writer), number)
+        hold(writer.tap("e", 0), 0)
+    assert outcomes(tmp_path) == {"e": ("complete", None)}

@@ -1,0 +1,111 @@
+"""`replay`, as a process between real sockets."""
+
+from __future__ import annotations
+
+import re
+import signal
+from pathlib import Path
+
+import httpx
+import pytest
+from cli.commands import client, until_it_stops_listening
+from samples import CHAT, meibel_exchange, said, store_with
+from support import command, environment
+
+from sse_recorder import config
+from sse_recorder.exchange import Outcome
+
+STOPS = [signal.SIGINT, signal.SIGTERM]
+URL = re.compile(r"http://127\.0\.0\.1:\d+\n")
+
+
+def slow_store(folder: Path, at_ms: float) -> Path:
+    """Make a store with one exchange that takes its time."""
+    return store_with(folder, [meibel_exchange([said(at_ms, "Hi")], ended_ms=at_ms)])
+
+
+@pytest.mark.parametrize("number", STOPS)
+def test_replay_prints_its_url_serves_and_says_how_late_it_was(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    """Counts of requests and the lateness come when it ends."""
+    slow_store(tmp_path, 100)
+    with command("replay", cwd=tmp_path) as run, client(run) as http:
+        answers = [http.post(CHAT, json={"message": "Hello"}) for _ in range(2)]
+        miss = http.post("/else", json={"message": "Hello"})
+        assert run.stop(number) == 0
+    assert [answer.content for answer in answers] == [answers[0].content] * 2
+    assert answers[0].elapsed.total_seconds() >= 0.09
+    assert miss.status_code == 404
+    assert URL.fullmatch(run.stdout.text)
+    said_first, counts, lateness = run.stderr.text.splitlines()
+    assert said_first == "Replaying 1 exchange (Ctrl-C ends it)."
+    assert counts == "Served 2 requests, missed 1."
+    # A head, a chunk and an end, twice.
+    assert re.fullmatch(
+        r"Lateness: n=6 p50=\d+\.\d+ ms p99=\d+\.\d+ ms max=\d+\.\d+ ms", lateness
+    )
+
+
+def test_replay_of_several_sources_says_what_it_leaves_out(tmp_path: Path) -> None:
+    """What the recorder itself did not get whole is not served, but counted."""
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    one = slow_store(tmp_path / "one", 1)
+    chat = [said(1, "Hi")]
+    two = store_with(
+        tmp_path / "two",
+        [
+            meibel_exchange(chat, number=2, outcome=Outcome.INCOMPLETE, error="x"),
+            meibel_exchange(chat, number=3, path="/v2/sessions/b/chat/stream"),
+        ],
+    )
+    with command("replay", str(one), str(two), cwd=tmp_path) as run:
+        line = run.stderr.until("Replaying")
+        assert (
+            line == "Replaying 2 exchanges; 1 incomplete left out (Ctrl-C ends it).\n"
+        )
+        assert run.stop() == 0
+
+
+def test_a_replay_that_does_not_end_in_time_is_cut(tmp_path: Path) -> None:
+    """A second signal does not wait for an hour of silence to be replayed."""
+    slow_store(tmp_path, 3_600_000)
+    with (
+        command("replay", "--grace", "600", cwd=tmp_path) as run,
+        client(run) as http,
+        http.stream("POST", CHAT, json={"message": "Hello"}) as answer,
+    ):
+        assert answer.status_code == 200
+        run.send(signal.SIGINT)
+        until_it_stops_listening(run)
+        run.send(signal.SIGINT)
+        # The recorded body has no length, so that a plain end would make it look whole.
+        with pytest.raises(httpx.ReadError):
+            answer.read()
+        assert run.wait() == 0
+    assert "Lateness: n=1 " in run.stderr.text
+
+
+SPEEDS = [
+    (("--speed", "max"), "1", "1"),
+    (("--speed", "1e6"), "1", "1"),
+    ((), "max", "1"),
+    ((), None, '"max"'),
+    ((), None, "1_000_000"),
+]
+
+
+@pytest.mark.parametrize(("flag", "variable", "setting"), SPEEDS)
+def test_speed_is_what_flag_or_environment_or_file_say(
+    tmp_path: Path, flag: tuple[str, ...], variable: str | None, setting: str
+) -> None:
+    """An hour of silence is over at once where the strongest of them says so."""
+    slow_store(tmp_path, 3_600_000)
+    text = f"[replay]\nspeed = {setting}\n"
+    (tmp_path / config.FILE).write_text(text, encoding="utf-8")
+    env = environment(**({"SSE_RECORDER_SPEED": variable} if variable else {}))
+    with command("replay", *flag, cwd=tmp_path, env=env) as run, client(run) as http:
+        answer = http.post(CHAT, json={"message": "Hello"})
+        assert answer.content.endswith(b"\n\n")
+        assert run.stop() == 0

@@ -1,0 +1,479 @@
+"""Masking bodies: planted secrets, cut anywhere, and what must survive untouched."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sse_recorder.exchange import ResponseHead
+from sse_recorder.masking import FRAME_MAX, BodyMask
+from sse_recorder.redact import Redactor
+
+CORPUS = Path(__file__).parents[2] / "shared" / "corpus" / "recorded_streams.jsonl"
+
+# Made up: a public prefix, and what must not be kept.
+KEYS = [
+    ("sk-ant-", "api03-Zq8Xw2Lr5Tn9Bv4Kc7Mj1Hd6"),
+    ("sk-proj-", "Zq8Xw2Lr5Tn9Bv4Kc7Mj1Hd6Pf3"),
+    ("sk-", "Zq8Xw2Lr5Tn9Bv4Kc7Mj1Hd6Pf3"),
+    ("AIza", "SyZq8Xw2Lr5Tn9Bv4Kc7Mj1Hd6Pf3Gs0Ae5"),
+    ("ya29.", "Zq8Xw2Lr5Tn9Bv4Kc7Mj1Hd6Pf3"),
+    ("ghp_", "Zq8Xw2Lr5Tn9Bv4Kc7Mj1Hd6Pf3Gs0Ae5Ux2"),
+    ("xoxb-", "904832175612-Zq8Xw2Lr5Tn9"),
+    ("sk_live_", "Zq8Xw2Lr5Tn9Bv4Kc7Mj1Hd6"),
+    ("AKIA", "Q8XW2LR5TN9BV4KC"),
+    ("hf_", "ZqXwLrTnBvKcMjHdPfGsAeUxYi8W"),
+    ("SG.", "Zq8Xw2Lr5Tn9Bv4Kc7Mj1H.d6Pf3Gs0Ae5Ux2YiWo4"),
+    ("eyJ", "hbGciOiJIUzI1NiJ9.eyJzdWIiOiI0MiIsIm4iOiJaIn0.Zq8Xw2Lr5Tn9Bv4Kc7"),
+    ("Bearer ", "Zq8Xw2Lr5Tn9Bv4Kc7Mj1Hd6"),
+    ("Basic ", "WnE4WHcyTHI6VG45QnY0S2M="),
+    ("https://zoe:", "Zq8Xw2Lr5Tn9"),
+]
+FIELDS = ["api_key", "password", "accessToken", "client_secret", "x-api-key"]
+VALUE = "correct.horse/battery+staple 42"
+
+
+def head(kind: str, **headers: str) -> ResponseHead:
+    """Return a head with a media type."""
+    more = tuple((name.replace("_", "-"), text) for name, text in headers.items())
+    return ResponseHead(200, "OK", (("Content-Type", kind), *more))
+
+
+JSON = head("application/json")
+EVENTS = head("text/event-stream")
+
+
+def masked(
+    kind: ResponseHead, *chunks: bytes, redactor: Redactor | None = None
+) -> bytes:
+    """Mask a body; every chunk keeps its time and its length."""
+    mask = (redactor or Redactor()).body(kind)
+    found = [item for at, data in enumerate(chunks) for item in mask.feed(at, data)]
+    found += mask.flush()
+    assert [(at, len(data)) for at, data in found] == [
+        (at, len(data)) for at, data in enumerate(chunks)
+    ]
+    return b"".join(data for _, data in found)
+
+
+def assert_gone(private: str, kept: bytes) -> None:
+    """Check that no eight characters of a secret are there."""
+    wire = private.encode()
+    assert [
+        wire[i : i + 8] for i in range(len(wire) - 7) if wire[i : i + 8] in kept
+    ] == []
+
+
+def frames(deltas: list[str], field: str = "delta") -> list[bytes]:
+    """Return a frame for each piece of a string."""
+    return [f"data: {json.dumps({'n': 1, field: d})}\n\n".encode() for d in deltas]
+
+
+def joined(body: bytes, field: str = "delta") -> str:
+    """Return the string that came in pieces."""
+    data = re.findall(rb"^data: (.*)$", body, re.MULTILINE)
+    return "".join(json.loads(item)[field] for item in data)
+
+
+def after(prefix: str) -> str:
+    """Return what a secret is followed by."""
+    return "@host.test/x" if prefix.startswith("https") else " and so on"
+
+
+def containers(text: str) -> Iterator[tuple[ResponseHead, bytes]]:
+    """Give bodies that have a text in them."""
+    yield JSON, json.dumps({"a": 1, "text": f"Here: {text}"}).encode()
+    yield JSON, json.dumps({"arguments": json.dumps({"note": text})}).encode()
+    yield EVENTS, f"event: x\ndata: {json.dumps({'data': {'m': text}})}\n\n".encode()
+    yield EVENTS, f": {text}\n\ndata: {text}\ndata: more\n\n".encode()
+    yield head("text/plain"), f"line\n{text}\nline".encode()
+    yield head("application/x-www-form-urlencoded"), f"a=b&note={text}&c=d".encode()
+
+
+@pytest.mark.parametrize(("prefix", "private"), KEYS, ids=[p for p, _ in KEYS])
+def test_a_key_is_masked_in_any_body_however_it_is_cut(
+    prefix: str, private: str
+) -> None:
+    """A known form goes, whatever it stands in and wherever a chunk ends."""
+    for kind, body in containers(prefix + private + after(prefix)):
+        whole = masked(kind, body)
+        assert_gone(private, whole)
+        public = prefix.encode()
+        assert public in whole
+        assert len(whole) == len(body)
+        start = body.index(public)
+        # No byte but those of the secret changes.
+        assert whole[:start] == body[:start]
+        end = start + len(prefix + private)
+        assert whole[end:] == body[end:] or body.count(public) > 1
+        for cut in range(len(body) + 1):
+            assert masked(kind, body[:cut], body[cut:]) == whole
+        assert masked(kind, *(body[i : i + 1] for i in range(len(body)))) == whole
+
+
+@pytest.mark.parametrize("name", FIELDS)
+@pytest.mark.parametrize("depth", [0, 1, 2])
+def test_a_field_is_masked_at_any_depth_however_it_is_cut(
+    name: str, depth: int
+) -> None:
+    """The value of a secret field goes, in JSON and in JSON in its strings."""
+    value: object = {"a": "b", name: VALUE + '"\\é', "c": ["d", 1]}
+    for _ in range(depth):
+        value = {"arguments": json.dumps(value)}
+    for kind, body in (
+        (JSON, json.dumps(value).encode()),
+        (EVENTS, f"data: {json.dumps(value, ensure_ascii=False)}\n\n".encode()),
+    ):
+        whole = masked(kind, body)
+        assert_gone(VALUE, whole)
+        inner = json.loads(whole.removeprefix(b"data: "))
+        for _ in range(depth):
+            inner = json.loads(inner["arguments"])
+        assert set(inner.pop(name)) == {"*"}
+        assert inner == {"a": "b", "c": ["d", 1]}
+        for cut in range(len(body) + 1):
+            assert masked(kind, body[:cut], body[cut:]) == whole
+        assert masked(kind, *(body[i : i + 1] for i in range(len(body)))) == whole
+
+
+@pytest.mark.parametrize(("prefix", "private"), KEYS, ids=[p for p, _ in KEYS])
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 8, 13])
+def test_a_key_in_deltas_is_masked_as_it_comes(
+    prefix: str, private: str, size: int
+) -> None:
+    """A form that is cut over frames goes, and no frame waits for another."""
+    text = f"Here: {prefix}{private}{after(prefix)}"
+    for shift in range(size):
+        cuts = [0, *range(shift or size, len(text), size), len(text)]
+        chunks = frames([text[a:b] for a, b in pairwise(cuts)])
+        mask, kept = Redactor().body(EVENTS), b""
+        for at, chunk in enumerate(chunks):
+            ((_, data),) = mask.feed(at, chunk)
+            kept += data
+        assert mask.flush() == []
+        result = joined(kept)
+        assert_gone(private, result.encode())
+        assert_gone(private, kept)
+        assert result.startswith(f"Here: {prefix}")
+        assert result.endswith(after(prefix))
+        assert len(result) == len(text)
+
+
+@pytest.mark.parametrize(("prefix", "private"), KEYS, ids=[p for p, _ in KEYS])
+def test_a_key_in_deltas_is_masked_however_chunks_are_cut(
+    prefix: str, private: str
+) -> None:
+    """Chunks that end inside of frames, or hold many of them, give the same bytes."""
+    text = f"Here: {prefix}{private}{after(prefix)}"
+    chunks = frames([text[i : i + 5] for i in range(0, len(text), 5)])
+    body, whole = b"".join(chunks), masked(EVENTS, *chunks)
+    assert whole != body
+    for cut in range(len(body) + 1):
+        assert masked(EVENTS, body[:cut], body[cut:]) == whole
+    assert masked(EVENTS, *(body[i : i + 1] for i in range(len(body)))) == whole
+
+
+def test_a_text_that_grows_is_masked_in_each_frame() -> None:
+    """A string that begins with all of what it was is the whole text again."""
+    prefix, private = KEYS[0]
+    text = f"A text with {prefix}{private} in it, and more."
+    chunks = frames([text[: n + 1] for n in range(len(text))])
+    kept = masked(EVENTS, *chunks)
+    assert_gone(private, kept)
+    strings = [json.loads(item)["delta"] for item in re.findall(rb"data: (.*)", kept)]
+    want = text.replace(private, "*" * len(private))
+    assert strings == [want[: n + 1] for n in range(len(text))]
+
+
+def test_a_text_that_is_no_json_is_followed_too() -> None:
+    """Where a frame's data are the text itself, lines are its pieces."""
+    prefix, private = KEYS[0]
+    text = f"Here:{prefix}{private}"
+    chunks = [f"data: {text[i : i + 3]}\n\n".encode() for i in range(0, len(text), 3)]
+    pieces = re.findall(rb"data: (.*)", masked(EVENTS, *chunks))
+    assert b"".join(pieces).decode() == f"Here:{prefix}{'*' * len(private)}"
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 7])
+@pytest.mark.parametrize(
+    "frame",
+    [
+        lambda d: {"type": "x", "index": 1, "delta": {"partial_json": d}},
+        lambda d: {"choices": [{"delta": {"tool_calls": [{"arguments": d}]}}]},
+        lambda d: {"type": "TOOL_CALL_ARGS", "toolCallId": "t", "delta": d},
+    ],
+)
+def test_a_field_in_streamed_arguments_is_masked(
+    frame: Callable[[str], object], size: int
+) -> None:
+    """Arguments are JSON in pieces, and their secret fields go as they come."""
+    text = json.dumps(
+        {"url": "http://x/y", "api_key": VALUE, "n": {"pin": "0", "b": 2}}
+    )
+    for separators in ((", ", ": "), (",", ":")):
+        body = b""
+        for start in range(0, len(text), size):
+            data = json.dumps(frame(text[start : start + size]), separators=separators)
+            body += f"event: e\ndata: {data}\n\n".encode()
+        kept = masked(EVENTS, *body.splitlines(keepends=True))
+        pieces = re.findall(
+            rb'"(?:partial_json|arguments|delta)": ?"((?:[^"\\]|\\.)*)"', kept
+        )
+        inner = json.loads("".join(json.loads(b'"' + p + b'"') for p in pieces))
+        assert inner == {
+            "url": "http://x/y",
+            "api_key": "*" * len(VALUE),
+            "n": {"pin": "0", "b": 2},
+        }
+
+
+def test_parallel_calls_do_not_confuse_each_other() -> None:
+    """Strings that come in turns are followed apart, by their index."""
+    prefix, private = KEYS[0]
+    secret, other = (
+        f"x {prefix}{private} y",
+        "an innocent text, just as long as that is",
+    )
+    chunks = [
+        f'data: {{"index":{i},"delta":"{text[n : n + 1]}"}}\n\n'.encode()
+        for n in range(len(other))
+        for i, text in enumerate((secret, other))
+    ]
+    kept = masked(EVENTS, *chunks)
+    pieces = re.findall(rb'"index":(\d),"delta":"(.*?)"', kept)
+    assert b"".join(p for i, p in pieces if i == b"1") == other.encode()
+    assert b"".join(p for i, p in pieces if i == b"0") == (
+        secret.replace(private, "*" * len(private)).encode()
+    )
+
+
+def test_a_private_key_is_masked_to_its_end() -> None:
+    """The lines of a key go, their breaks and what is around stay."""
+    lines = ["MIIEvQIBADANBgkqhkiG9w0BAQEFAASC", "Zq8Xw2Lr5Tn9Bv4Kc7Mj1Hd6Pf3=="]
+    pem = "-----BEGIN RSA PRIVATE KEY-----\n{}\n{}\n-----END RSA PRIVATE KEY-----\n"
+    text, stars = pem.format(*lines), pem.format(*("*" * len(x) for x in lines))
+    wraps: list[tuple[ResponseHead, Callable[[str], str]]] = [
+        (head("text/plain"), lambda t: f"a\n{t}b"),
+        (JSON, lambda t: json.dumps({"file": t, "b": "c"})),
+        (JSON, lambda t: json.dumps({"a": json.dumps({"f": t})})),
+    ]
+    for kind, wrap in wraps:
+        body, want = wrap(text).encode(), wrap(stars).encode()
+        for cut in range(len(body) + 1):
+            assert masked(kind, body[:cut], body[cut:]) == want
+    for size in (1, 2, 3, 40):
+        deltas = [text[i : i + size] for i in range(0, len(text), size)]
+        assert joined(masked(EVENTS, *frames(deltas))) == stars
+
+
+def multipart(password: bytes) -> bytes:
+    """Return a form with a password in it."""
+    parts = ((b"password", password), (b"x", b"y"))
+    text = b'--b\r\nContent-Disposition: form-data; name="%b"\r\n\r\n%b\r\n'
+    return b"".join(text % part for part in parts) + b"--b--\r\n"
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "want"),
+    [
+        (
+            "application/x-www-form-urlencoded",
+            b"user=a&password=p%20w+x&api%5Fkey=1&max_tokens=5",
+            b"user=a&password=*******&api%5Fkey=*&max_tokens=5",
+        ),
+        (
+            "multipart/form-data; boundary=b",
+            multipart(b"p\r\nw"),
+            multipart(b"****"),
+        ),
+        (
+            "application/json",
+            b'{"pass_code":1,"api_key":-12.5e3,"tokens":7,"secret":null,"otp":0}',
+            b'{"pass_code":1,"api_key":9999999,"tokens":7,"secret":null,"otp":9}',
+        ),
+        (
+            "application/json",
+            b'{"credentials": ["abc", "d"], "api_key":[ "e" ],"x":["f"]}',
+            b'{"credentials": ["***", "*"], "api_key":[ "*" ],"x":["f"]}',
+        ),
+        (
+            "text/event-stream",
+            b'data: {\r\ndata:  "password":\r\ndata:   "abc", "b": "c"}\r\n\r\n',
+            b'data: {\r\ndata:  "password":\r\ndata:   "***", "b": "c"}\r\n\r\n',
+        ),
+    ],
+)
+def test_fields_of_all_kinds_are_masked(kind: str, body: bytes, want: bytes) -> None:
+    """Forms, parts, numbers and lists: what has a secret name goes, all else stays."""
+    for cut in range(len(body) + 1):
+        assert masked(head(kind), body[:cut], body[cut:]) == want
+
+
+INNOCENT = {
+    "model": "gpt-4o-2024-08-06",
+    "id": "chatcmpl-C1KMEUDb1vVwsROQUCZTgG6A6vtWo",
+    "tool_id": "toolu_01S5swZdBmTzLDVzwcT5LbHp",
+    "key": "Zq8Xw2Lr5Tn9Bv4Kc7Mj1Hd6",
+    "token": "Hello",
+    "signature": "EuoCCkYICBgCKkDPZq8Xw2Lr5Tn9Bv4Kc7Mj1Hd6Pf3Gs0Ae5Ux2==",
+    "thoughtSignature": "CiQBjz1rX+z7CAOCNB0aLI7ypObFNPY+MRlb2NP1K12YF4ii184KZ",
+    "encrypted_content": "gAAAAABpZq8Xw2Lr5Tn9Bv4Kc7-Mj1Hd6_Pf3Gs0Ae5Ux2YiWo4==",
+    "prompt_cache_key": "a",
+    "idempotency_key": "b",
+    "next_page_token": "c",
+    "progressToken": "d",
+    "max_tokens": 100,
+    "input_tokens": 7,
+    "token_count": 1,
+    "token_type": "bearer",
+    "sha": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+    "uuid": "0193a5f0-1234-7000-8000-000000000000",
+    "text": "a task-based, risk-averse basic understanding of Bearer authentication"
+    " at http://localhost:8080/x, sk-learn, hf_hub, the bearer of tokens",
+    "properties": {"api_key": {"type": "string", "description": "The key"}},
+}
+
+
+def test_what_only_looks_secret_stays() -> None:
+    """Ids, hashes, signatures, counts and prose are not touched."""
+    body = json.dumps(INNOCENT).encode()
+    assert masked(JSON, body) == body
+    frame = b"data: " + body + b"\n\n"
+    assert masked(EVENTS, frame, frame) == frame * 2
+
+
+@pytest.mark.parametrize("size", [3, 4, 5, 11])
+def test_prose_in_deltas_stays(size: int) -> None:
+    """Words that begin like a key, in any pieces, are words."""
+    text = str(INNOCENT["text"]) + "; disk-usage: 5 https://a.test:8080/b"
+    deltas = [text[i : i + size] for i in range(0, len(text), size)]
+    assert joined(masked(EVENTS, *frames(deltas))) == text
+
+
+@pytest.mark.skipif(not CORPUS.exists(), reason="the corpus is not part of the project")
+def test_nothing_of_the_recorded_streams_is_masked() -> None:
+    """Real traffic of many APIs has no secret in it, and comes out as it was."""
+    count = 0
+    for line in CORPUS.read_text(encoding="utf-8").splitlines():
+        for interaction in json.loads(line)["interactions"]:
+            for part in (interaction["request"], interaction["response"]):
+                body = part.get("body") or ""
+                data = (body if isinstance(body, str) else json.dumps(body)).encode()
+                events = b"data:" in data[:4096] and part is interaction["response"]
+                kind = EVENTS if events else JSON
+                chunks = re.split(rb"(?<=\n\n)", data)
+                assert masked(kind, *chunks) == data
+                count += 1
+    assert count > 99
+
+
+def test_binary_and_coded_bodies_pass_untouched() -> None:
+    """What is no text has no secrets that could be found, and is not changed."""
+    body = b'{"api_key":"abc"}'
+    for kind in (
+        head("image/png"),
+        head("application/octet-stream"),
+        head("application/json", content_encoding="gzip"),
+    ):
+        assert masked(kind, body) == body
+    assert masked(ResponseHead(200), body) == b'{"api_key":"***"}'
+
+
+def test_a_disabled_redactor_masks_nothing() -> None:
+    """Without redaction a body is what it was."""
+    mask = Redactor(enabled=False).body(JSON)
+    assert type(mask) is BodyMask
+    assert mask.feed(7, b'{"api_key":"abc"}') == [(7, b'{"api_key":"abc"}')]
+
+
+def test_only_what_is_undecided_is_held_back() -> None:
+    """A chunk goes on at once unless its end may be half of a secret."""
+    mask = Redactor().body(head("text/plain"))
+    assert mask.feed(1, b"Hello, sk-") == [(1, b"Hello, sk-")]
+    assert mask.feed(2, b"Zq8X") == []
+    assert mask.feed(3, b"w2Lr") == []
+    assert mask.feed(4, b" no") == [(2, b"Zq8X"), (3, b"w2Lr"), (4, b" no")]
+    events = Redactor().body(EVENTS)
+    assert events.feed(1, b'data: {"a":') == [(1, b'data: {"a":')]
+    assert events.feed(2, b'"sk-Zq8X') == []
+    assert events.feed(3, b'"}\n') == [(2, b'"sk-Zq8X'), (3, b'"}\n')]
+
+
+def test_an_endless_body_is_masked_in_bounded_memory() -> None:
+    """A line, a frame or a secret without an end is not collected."""
+    block = b"a1B2c3D4" * 8192
+    for kind, start in (
+        (EVENTS, b"data: "),
+        (EVENTS, b'data: {"password":"'),
+        (JSON, b'{"password":"'),
+        (head("text/plain"), b"eyJ"),
+        (head("text/plain"), b"-----BEGIN PRIVATE KEY-----\n"),
+    ):
+        mask = Redactor().body(kind)
+        mask.feed(0, start)
+        held = 0
+        for at in range(1, 65):
+            held += len(block) - sum(len(data) for _, data in mask.feed(at, block))
+            assert held <= FRAME_MAX + len(block) + len(start)
+        assert len(mask.flush()) <= held // len(block) + 1
+
+
+def test_a_secret_in_a_long_frame_is_masked() -> None:
+    """Where a frame is too long to be seen whole it is still a text."""
+    prefix, private = KEYS[0]
+    fill = b"x y " * (FRAME_MAX // 2)
+    body = b'data: {"a":"' + fill + (prefix + private).encode() + b'"}\n\ndata: {"b":"'
+    body += (prefix + private).encode() + b'"}\n\n'
+    chunks = [body[i : i + 50_001] for i in range(0, len(body), 50_001)]
+    want = body.replace(private.encode(), b"*" * len(private))
+    assert masked(EVENTS, *chunks) == want
+
+
+TEXT = st.lists(
+    st.sampled_from(
+        [
+            *(
+                '"',
+                "\\",
+                '\\"',
+                "{",
+                "}",
+                ":",
+                ": ",
+                ",",
+                "\n",
+                "\n\n",
+                "\r\n",
+                "data: ",
+            ),
+            *('"api_key"', '\\"password\\": \\"', "sk-", "sk-ant-", "Bearer ", "eyJ"),
+            *("://a:", "@", "&password=", "=", "sk_live_", "AKIA", "Basic "),
+            *("Zq8Xw2Lr5Tn9Bv4Kc7Mj1Hd6", ".", "*", "é", " ", "12", "9", "[", "[DONE]"),
+        ]
+    ),
+    max_size=30,
+).map("".join)
+KINDS = st.sampled_from(
+    [JSON, EVENTS, head("application/x-www-form-urlencoded"), head("multipart/x")]
+)
+
+
+@given(text=TEXT, kind=KINDS, cuts=st.lists(st.integers(0, 400), max_size=6))
+def test_a_mask_keeps_lengths_and_stays_as_it_is(
+    text: str, kind: ResponseHead, cuts: list[int]
+) -> None:
+    """Any text, cut anywhere: chunks keep their sizes, and UTF-8 stays UTF-8."""
+    body = f"{text}\n\n".encode()
+    places = [0, *sorted(min(cut, len(body)) for cut in cuts), len(body)]
+    chunks = [body[a:b] for a, b in pairwise(places)]
+    once, whole = masked(kind, *chunks), masked(kind, body)
+    assert once == whole
+    assert once.decode().count("*") >= body.count(b"*")
+    assert masked(kind, whole) == whole
