@@ -48,9 +48,16 @@ check: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-bench: $(VENV)/.dev
+bench: $(VENV)/.dev .venv-peers/.mitmproxy
+	$(BIN)/python benchmarks/relay.py
 	$(BIN)/python benchmarks/lateness.py
 	$(BIN)/python benchmarks/size.py
+
+# Its dependencies contradict ours.
+.venv-peers/.mitmproxy:
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip install --quiet mitmproxy==11.0.2
+	@touch $@
 
 lock: $(VENV)/.dev
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --upgrade \

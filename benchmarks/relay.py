@@ -1,26 +1,27 @@
-"""What recording costs beside what relaying costs: us, nginx, mitmproxy, and nothing.
+"""What recording costs, beside what relaying costs nginx, mitmproxy, and nobody.
 
 One generator (`load.c`, compiled here) is the upstream and the clients.  It has one core
 and the proxy has another, with every process and thread that belongs to it, so what a
-proxy's helpers do counts as its own.  The proxies take turns in one run:
+proxy's helpers do counts as its own.  The proxies take turns, in several rounds; a
+figure is the median of the rounds, and a ratio is the median of the rounds' ratios.
 
     direct      the clients connect to the upstream: what the generator itself shows
     nginx       `proxy_buffering off`, one worker, no access log; it writes nothing
     mitmproxy   reverse mode, bodies streamed by an addon; it writes nothing
     recorder    everything on: journal, redaction of heads and bodies, tables, spans of
-                tool calls sent to a collector, segments small enough that seals run
-                all the time
+                tool calls sent to a collector, and segments of 4 MB, so that it seals
+                again and again
 
-CPU is the time on the processor of all its threads, divided by frames; for the recorder
-that includes the seal after the last frame.  Latency is one way: from just before the
-upstream's write to just after the client's read; "added" is what is above direct.
-Saturation keeps one frame of each stream under way.  Memory is the proportional set
-size above that without streams, while they are open and silent.
+CPU is the processor time of all its threads divided by frames.  Latency is one way: from
+just before the upstream's write to just after the client's read.  Saturation keeps one
+frame of each stream under way.  Memory is the proportional set size above that without
+streams, while they are open.
 
 Truth of time: the distances between the recorded times of neighbouring frames against
 the distances between the times at which the generator wrote them.
 
-    python benchmarks/relay.py [--seconds 10] [--streams 1,100,200,1000] [--markdown]
+    make bench      installs mitmproxy into its own environment; nginx must be there
+    python benchmarks/relay.py --proxies direct,nginx,recorder --streams 100 --rounds 1
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -39,12 +40,18 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import pairwise
 from pathlib import Path
+from statistics import median
 from typing import Any, NamedTuple
+
+from sse_recorder.store.store import Store
 
 HERE = Path(__file__).parent
 MITMPROXY = HERE.parent / ".venv-peers" / "bin" / "mitmdump"
 RATE = 50
+WARM_S = 1
+FULL_S = 2
 PROXY_CORE, LOAD_CORE = 0, 1
 
 
@@ -215,11 +222,10 @@ def recorder(folder: Path, port: int, upstream: int) -> list[str]:
     return [
         *(*command.split(), "record", "--upstream", f"http://127.0.0.1:{upstream}"),
         *("--listen", f"127.0.0.1:{port}", "--store", str(folder / "store")),
-        *SEAL_OFTEN,
+        *("--segment-bytes", "4000000"),
     ]
 
 
-SEAL_OFTEN: list[str] = []
 COMMANDS: dict[str, Callable[[Path, int, int], list[str]]] = {
     "nginx": nginx,
     "mitmproxy": mitmproxy,
@@ -229,46 +235,143 @@ COMMANDS: dict[str, Callable[[Path, int, int], list[str]]] = {
 
 def measure(
     name: str, load: Load, folder: Path, count: int, seconds: float
-) -> dict[str, Any]:
+) -> dict[str, float]:
     """Return the figures of one proxy at one number of streams."""
-    result: dict[str, Any] = {"proxy": name, "streams": count}
     with running(name, load, folder) as proxy:
         idle = proxy.memory()
         opened = load.tell(f"open {proxy.port} {count}")["open"]
         assert opened == count, f"{name} opened {opened} of {count} streams"
-        result["memory_kb"] = (proxy.memory() - idle) / 1024 / count
-        load.tell(f"run {RATE} 1")  # warm
+        memory_kb = (proxy.memory() - idle) / 1024 / count
+        load.tell(f"run {RATE} {WARM_S}")
         before = proxy.cpu_s()
-        result |= load.tell(f"run {RATE} {seconds}")
-        result["cpu_us"] = (proxy.cpu_s() - before) / result["sent"] * 1e6
-        full = load.tell("full 3")
-        result["saturated"] = full["received"] / full["seconds"]
+        ran = load.tell(f"run {RATE} {seconds}")
+        cpu_us = (proxy.cpu_s() - before) / ran["sent"] * 1e6
+        assert ran["received"] == ran["sent"], f"{name} lost frames"
+        full = load.tell(f"full {FULL_S}")
         load.tell("close")
+    figures = {
+        "cpu": cpu_us,
+        "p50": ran["p50_us"],
+        "p99": ran["p99_us"],
+        "full": full["received"] / full["seconds"],
+        "memory": memory_kb,
+    }
     if proxy.store is not None:
-        result["truth"] = None
-    return result
+        figures["truth"] = truth(proxy.store, int(RATE * (WARM_S + seconds)))
+    return figures
+
+
+def truth(store: Path, frames: int) -> float:
+    """Return the 99th percentile of the error of distances in time, in milliseconds."""
+    query = """
+        WITH sent AS (
+          SELECT exchange_id, seq, last_ns,
+                 CAST(regexp_extract(data, '"t":([0-9]+)', 1) AS BIGINT) AS sent_ns
+          FROM frames WHERE seq < {frames}
+        ), gaps AS (
+          SELECT abs((last_ns - lag(last_ns) OVER stream)
+                   - (sent_ns - lag(sent_ns) OVER stream)) / 1e6 AS error_ms
+          FROM sent WINDOW stream AS (PARTITION BY exchange_id ORDER BY seq)
+        )
+        SELECT quantile_cont(error_ms, 0.99) AS p99 FROM gaps
+    """
+    with Store.open(store) as opened:
+        table = opened.sql(query.replace("{frames}", str(frames)))
+    return float(table.column("p99")[0].as_py())
+
+
+def hold(load: Load, folder: Path, count: int) -> float:
+    """Return what one of very many open streams takes of the recorder, in kB."""
+    with running("recorder", load, folder) as proxy:
+        idle = proxy.memory()
+        opened = load.tell(f"open {proxy.port} {count}")["open"]
+        assert opened == count, f"opened {opened} of {count} streams"
+        load.tell("run 1 3")
+        memory_kb = (proxy.memory() - idle) / 1024 / count
+        load.tell("close")
+    return memory_kb
+
+
+def stream(load: Load, folder: Path, size: int) -> tuple[float, float]:
+    """Return by how many MB memory grows in the halves of one very long stream."""
+    with running("recorder", load, folder) as proxy:
+        load.tell(f"open {proxy.port} 1")
+        sizes = [proxy.memory()]
+        for _ in range(2):
+            load.tell(f"bulk {size // 2}")
+            sizes.append(proxy.memory())
+        load.tell("close")
+    first, second = (b - a for a, b in pairwise(sizes))
+    return first / 1e6, second / 1e6
+
+
+def table(rounds: list[dict[tuple[str, int], dict[str, float]]]) -> Iterator[str]:
+    """Give the lines of the results."""
+    yield (
+        "| streams | proxy | CPU a frame | of nginx's | of mitmproxy's | p50 | p99 |"
+        " frames/s at most | memory a stream | error of gaps p99 |"
+    )
+    yield "|---|---|---|---|---|---|---|---|---|---|"
+    for name, count in rounds[0]:
+
+        def middle(
+            figure: str, base: str | None = None, at: tuple[str, int] = (name, count)
+        ) -> float | None:
+            try:
+                return median(
+                    done[at][figure] / (done[base, at[1]][figure] if base else 1)
+                    for done in rounds
+                )
+            except (KeyError, ZeroDivisionError):
+                return None
+
+        cells = [
+            _text(middle("cpu"), "{:.1f} µs"),
+            _text(middle("cpu", "nginx"), "{:.2f} x"),
+            _text(middle("cpu", "mitmproxy"), "{:.2f} x"),
+            _text(middle("p50"), "{:.0f} µs"),
+            _text(middle("p99"), "{:,.0f} µs"),
+            _text(middle("full"), "{:,.0f}"),
+            _text(middle("memory"), "{:.0f} kB"),
+            _text(middle("truth"), "{:.2f} ms"),
+        ]
+        yield f"| {count:,} | {name} | {' | '.join(cells)} |"
+
+
+def _text(value: float | None, form: str) -> str:
+    return form.format(value) if value is not None else "-"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--seconds", type=float, default=8)
+    """Measure, and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=6)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--streams", default="1,100,200,1000")
     parser.add_argument("--proxies", default="direct,nginx,mitmproxy,recorder")
+    parser.add_argument("--hold", type=int, default=5_000)
     given = parser.parse_args()
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    names = given.proxies.split(",")
     root = Path(tempfile.mkdtemp(prefix="relay-"))
     load = Load(root)
-    number = 0
+    rounds: list[dict[tuple[str, int], dict[str, float]]] = []
     try:
-        for count in map(int, given.streams.split(",")):
-            for name in given.proxies.split(","):
-                number += 1
-                r = measure(name, load, root / f"{name}-{number}", count, given.seconds)
-                print(
-                    f"{name:10} {count:5} cpu {r['cpu_us']:6.1f} us  p50 {r['p50_us']:7.0f}"
-                    f"  p99 {r['p99_us']:8.0f} max {r['max_us']:8.0f}  sat {r['saturated']:7.0f}/s"
-                    f"  mem {r['memory_kb']:6.1f} kB recv {r['received']}/{r['sent']}",
-                    flush=True,
-                )
+        for number in range(given.rounds):
+            rounds.append({})
+            for count in map(int, given.streams.split(",")):
+                for name in names:
+                    folder = root / f"{number}-{name}-{count}"
+                    figures = measure(name, load, folder, count, given.seconds)
+                    rounds[-1][name, count] = figures
+                    shutil.rmtree(folder, ignore_errors=True)
+        print(*table(rounds), sep="\n")
+        if given.hold:
+            kb = hold(load, root / "hold", given.hold)
+            print(f"\n{given.hold:,} open streams: {kb:.1f} kB each")
+            first, second = stream(load, root / "stream", 1_000_000_000)
+            print(f"A stream of 1 GB: {first:+.0f} MB, then {second:+.0f} MB")
     finally:
         load.close()
         shutil.rmtree(root)

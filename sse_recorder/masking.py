@@ -33,8 +33,6 @@ from sse_recorder.credentials import Follower, Rules, Span, is_suspicious
 FRAME_MAX: Final = 1 << 18
 """Bytes of an open frame that are kept to see it whole."""
 
-_SEEN_MAX: Final = 192
-_SEEN_SIZE_MAX: Final = 160
 _OPEN_MAX: Final = 64
 _CONTEXT: Final = 64
 _REPEATED_MIN: Final = 8
@@ -154,7 +152,6 @@ class EventMask(TextMask):
         self._is_long = False
         self._open: dict[Key, Follower] = {}
         self._before = b""
-        self._seen: set[bytes] = set()
 
     def feed(self, at_ns: int, data: bytes) -> list[tuple[int, bytes]]:
         """Take the next chunk, and return those that are decided."""
@@ -180,7 +177,7 @@ class EventMask(TextMask):
         """Return whether whole frames hold nothing that needs a closer look."""
         if not data.endswith((b"\n\n", b"\r\n\r\n")):
             return False
-        seen, parts = self._seen, _SPLIT(data)
+        seen, parts = self._rules.harmless, _SPLIT(data)
         if len(parts) == 1 and data[:1] != b":":
             return False
         for part in parts:
@@ -192,29 +189,18 @@ class EventMask(TextMask):
                     return False
                 if value[-1:] == b"\\" or is_suspicious(value):
                     return False
-                self._remember(part)
+                self._rules.learn(part)
         return True
 
     def _is_harmless(self, rest: bytes, shape: bytes) -> bool:
         """Return whether what stands between two strings may be passed over."""
-        if shape in self._rules.harmless:
-            self._remember(shape)
-            return True
         name = rest.rpartition(b'"')[2]
         if self._rules.is_secret(name) or self._rules.patterns:
             return False
         if next(self._rules.find(b'"' + rest), None) is not None:
             return False
-        if len(shape) <= _SEEN_SIZE_MAX:
-            self._rules.learn(shape)
-        self._remember(shape)
+        self._rules.learn(shape)
         return True
-
-    def _remember(self, part: bytes) -> None:
-        if len(part) <= _SEEN_SIZE_MAX:
-            if len(self._seen) >= _SEEN_MAX:
-                self._seen.clear()
-            self._seen.add(part)
 
     def _add(self, data: bytes) -> None:
         """Take more of the open frame, and what may come behind it."""
@@ -264,8 +250,8 @@ class EventMask(TextMask):
             for part in _SPLIT(frame):
                 rest = part.partition(b'"')[2]
                 shape = rest.translate(None, _DIGITS)
-                if shape in self._seen or self._is_harmless(rest, shape):
-                    self._remember(part)
+                if shape in self._rules.harmless or self._is_harmless(rest, shape):
+                    self._rules.learn(part)
         self._before = frame
         return spans + in_strings
 

@@ -53,7 +53,7 @@ PATIENCE_S: Final = 5.0
 _BEAT_S: Final = 0.5
 _ATTEMPTS: Final = 2
 _START_S: Final = 60.0
-_NICENESS: Final = 5
+_NICENESS: Final = 15
 """The streams come first: on a busy machine it is recording that falls behind."""
 _RESTART_INTERVAL_NS: Final = 1_000_000_000
 _WEDGED_NS: Final = 2_000_000_000

@@ -46,7 +46,7 @@ from sse_recorder.transcript import Transcript
 
 log = logging.getLogger("sse_recorder.capture")
 
-BACKLOG_RECORDS: Final = 8_192
+BACKLOG_RECORDS: Final = 2_048
 BACKLOG_BYTES: Final = 8 << 20
 _SEGMENTS_IN_MEMORY: Final = 2
 _SEALING_PAUSE_S: Final = 0.5

@@ -339,9 +339,9 @@ def _settings(
         ca_file=options["ca_file"],
         on_write_error="refuse" if options["on_write_error"] == "fail" else "go-on",
         on_client_abort=options["on_client_abort"],
-        mask=options["mask"],
-        keep=options["keep"],
-        patterns=options["patterns"],
+        mask=list(options["mask"]),
+        keep=list(options["keep"]),
+        patterns=list(options["patterns"]),
         limits={name: options[name] for name in _LIMITS},
         http_limits={name: options[own] for own, name in _HTTP_LIMITS.items()},
     )

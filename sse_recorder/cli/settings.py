@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import resource
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Self
@@ -29,9 +29,9 @@ class Settings:
     ca_file: str | None = None
     on_write_error: Literal["go-on", "refuse"] = "go-on"
     on_client_abort: Literal["close", "finish"] = "close"
-    mask: Sequence[str] = ()
-    keep: Sequence[str] = ()
-    patterns: Sequence[str] = ()
+    mask: list[str] = field(default_factory=list)
+    keep: list[str] = field(default_factory=list)
+    patterns: list[str] = field(default_factory=list)
     limits: Mapping[str, Any] = field(default_factory=dict)
     """Of the recorder, by the names that `capture.Limits` has for them."""
     http_limits: Mapping[str, Any] = field(default_factory=dict)

@@ -43,9 +43,8 @@ class Kind(StrEnum):
     OTHER = "other"
 
 
-CONTENT_KINDS = frozenset(
-    {Kind.TEXT, Kind.REASONING, Kind.TOOL_CALL, Kind.TOOL_CALL_DELTA}
-)
+# A tuple, because a set would ask for the hash, which an enum computes in Python.
+CONTENT_KINDS = (Kind.TEXT, Kind.REASONING, Kind.TOOL_CALL, Kind.TOOL_CALL_DELTA)
 """The kinds that a user waits for: the first of them ends the time to first content."""
 
 
