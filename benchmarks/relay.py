@@ -1,9 +1,9 @@
 """What recording costs, beside what relaying costs nginx, mitmproxy, and nobody.
 
-One generator (`load.c`, compiled here) is the upstream and the clients.  It has one core
-and the proxy has another, with every process and thread that belongs to it, so what a
-proxy's helpers do counts as its own.  The proxies take turns, in several rounds; a
-figure is the median of the rounds, and a ratio is the median of the rounds' ratios.
+One generator (`load.c`, compiled here) is the upstream and the clients.  It has one
+core and the proxy has another, with every process and thread that belongs to it, so
+what a proxy's helpers do counts as its own.  The proxies take turns, in several rounds;
+a figure is the median of the rounds, and a ratio is the median of the rounds' ratios.
 
     direct      the clients connect to the upstream: what the generator itself shows
     nginx       `proxy_buffering off`, one worker, no access log; it writes nothing
@@ -12,10 +12,10 @@ figure is the median of the rounds, and a ratio is the median of the rounds' rat
                 tool calls sent to a collector, and segments of 4 MB, so that it seals
                 again and again
 
-CPU is the processor time of all its threads divided by frames.  Latency is one way: from
-just before the upstream's write to just after the client's read.  Saturation keeps one
-frame of each stream under way.  Memory is the proportional set size above that without
-streams, while they are open.
+CPU is the processor time of all its threads divided by frames.  Latency is one way,
+from just before the upstream's write to just after the client's read.  Saturation keeps
+one frame of each stream under way.  Memory is the proportional set size above that
+without streams, while they are open.
 
 Truth of time: the distances between the recorded times of neighbouring frames against
 the distances between the times at which the generator wrote them.

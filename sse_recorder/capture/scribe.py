@@ -211,6 +211,8 @@ class Scribe:
 
     def _write(self, records: list[RawRecord]) -> None:
         kept = self._masked(records)
+        if not kept:
+            return  # nothing that would show whether the disk takes more now
         try:
             if self._is_stuck():
                 raise OSError(errno.EIO, self._problems["segment"])  # noqa: TRY301

@@ -92,6 +92,16 @@ class Layout:
         """Where a table's file of a sealed segment is."""
         return self.root / table / f"date={segment_date(name)}" / f"{name}.parquet"
 
+    def make(self, folder: Path) -> None:
+        """Make one of the store's folders, and those above it, for this user alone.
+
+        Raises:
+            OSError: it cannot be made.
+        """
+        self.root.mkdir(journal.DIRECTORY_MODE, parents=True, exist_ok=True)
+        for part in (folder.parent, folder):  # `mkdir` has a mode for the last one only
+            part.mkdir(journal.DIRECTORY_MODE, exist_ok=True)
+
     def scratch(self) -> int:
         """Open a file without a name, for this user alone; return its descriptor.
 
@@ -161,7 +171,7 @@ class OpenSegment:
         Raises:
             OSError: the folder or the journal cannot be made; nothing of it is left.
         """
-        layout.journals.mkdir(journal.DIRECTORY_MODE, parents=True, exist_ok=True)
+        layout.make(layout.journals)
         self.layout = layout
         self.name = name
         self.began_ns = began_ns
@@ -258,7 +268,7 @@ def seal(
             )
         for table in SCHEMAS:
             target = layout.table(name, table)
-            target.parent.mkdir(journal.DIRECTORY_MODE, parents=True, exist_ok=True)
+            layout.make(target.parent)
             layout.part(name, table).rename(target)
     except OSError:
         # They would only take the room that the disk lacks.
