@@ -249,7 +249,7 @@ class Parser:
             The events, one for each chunk, whose layouts are `usual_layout`'s; None if
             the chunks are not so, and then they are not taken.
         """
-        if self._head or self._too_long or len(self._buffer) > 1:
+        if self._head or self._bom or self._too_long or len(self._buffer) > 1:
             return None
         for data in chunks:
             if data.find(b"\n\n") != len(data) - 2 or len(data) > self._limit:

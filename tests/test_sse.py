@@ -430,6 +430,7 @@ BLOCKS = st.lists(
 @patient
 @given(before=STREAMS, blocks=BLOCKS)
 @example(before=b": ok\n\n", blocks=[b"data: 1\n\n", b"\ndata: 2\n\n"])
+@example(before=BOM, blocks=[b"data: 1\n\n"])
 def test_usual_events_are_the_frames_that_they_would_be(
     before: bytes, blocks: list[bytes]
 ) -> None:

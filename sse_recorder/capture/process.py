@@ -52,6 +52,8 @@ PATIENCE_S: Final = 5.0
 
 _BEAT_S: Final = 0.5
 _ATTEMPTS: Final = 2
+_UNANSWERED_MAX: Final = 10_000
+"""Batches whose exchanges are remembered while no process can be started."""
 _START_S: Final = 60.0
 _NICENESS: Final = 15
 """The streams come first: on a busy machine it is recording that falls behind."""
@@ -178,11 +180,14 @@ class ScribeProcess:
         self._heard_ns = clock.monotonic_ns()
         # Of the batches that are not answered: when each went, and what of it begins
         # and ends exchanges.
-        self._unanswered: deque[tuple[int, list[RawRecord]]] = deque()
+        self._unanswered: deque[tuple[int, list[RawRecord]]] = deque(
+            maxlen=_UNANSWERED_MAX
+        )
         self.recovered = self._start(self._setup)
         """What an earlier crash left, and what was done about it."""
 
     def _start(self, setup: Setup) -> list[Recovered]:
+        self._heard_ns = self._clock.monotonic_ns()
         self._peer, theirs = socket.socketpair()
         with theirs:
             path = json.dumps([str(Path(entry).absolute()) for entry in sys.path])
@@ -206,7 +211,6 @@ class ScribeProcess:
             self._kill()
             raise StoreError(started.error)
         self._is_gone = False
-        self._heard_ns = self._clock.monotonic_ns()
         self._listener = threading.Thread(
             target=self._listen, name="sse-recorder-listener", daemon=True
         )
@@ -297,7 +301,7 @@ class ScribeProcess:
                         return
                     case Written(status=status, batches=batches):
                         self._status = status
-                        for _ in range(batches):
+                        for _ in range(min(batches, len(self._unanswered))):
                             self._unanswered.popleft()
                     case None:
                         pass  # it is still sealing
