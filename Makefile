@@ -41,7 +41,7 @@ demo: $(VENV)/.runtime
 	@echo "(\`. $(BIN)/activate\` puts sse-recorder on your path.)"
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n auto --dist worksteal
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
