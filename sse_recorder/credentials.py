@@ -317,7 +317,7 @@ class Rules:
         self._known: dict[bytes, bool] = {}
         self.patterns = tuple(map(_compiled, patterns))
         self.harmless: set[bytes] = set()
-        """Texts in which nothing was found, for who wants to remember some."""
+        """Texts, of any stream, in which nothing was found."""
 
     def is_secret(self, name: bytes) -> bool:
         """Return whether a field of this name is secret."""
