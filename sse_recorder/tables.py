@@ -4,15 +4,16 @@ Every column carries a `PARQUET:field_id`, numbered in the order below, so that 
 formats which go by id (Iceberg) can adopt the files as they are.  Columns are added at
 the end; an id is never used again.  Nested fields count from `NESTED_IDS` upwards.
 
-`Rows` gathers rows as tuples, in column order, because that is the cheapest thing to do
-per frame; `Rows.batches` turns them into Arrow when they are flushed.
+`Rows` gathers rows as tuples, in column order, and the common ones, many events that
+came each in a chunk of its own, as the columns that they are parsed into (`EventRun`);
+`Rows.batches` turns them into Arrow when they are flushed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
-from itertools import count
+from itertools import chain, count
 from typing import Any, Final, NamedTuple
 
 import pyarrow as pa
@@ -194,16 +195,35 @@ class FrameRow(NamedTuple):
     anomaly: str | None
 
 
+class EventRun(NamedTuple):
+    """Successive chunks of an exchange, of which each is one event, by columns."""
+
+    exchange_id: str
+    chunk_seq: int
+    """Of the first chunk,"""
+    frame_seq: int
+    """and of its frame."""
+    at_ns: Sequence[int]
+    size: Sequence[int]
+    event: Sequence[str | None]
+    id: Sequence[str | None]
+    data: Sequence[str]
+    layout: Sequence[str]
+    kind: Sequence[str]
+
+
 class Rows:
     """Rows of the four tables, gathered in the order in which they came about."""
 
-    __slots__ = ("bodies", "chunks", "exchanges", "frames", "tool_calls")
+    __slots__ = ("bodies", "chunks", "exchanges", "frames", "runs", "tool_calls")
 
     def __init__(self) -> None:
         self.exchanges: list[Row] = []
         self.chunks: list[Row] = []
         self.frames: list[Row] = []
         self.tool_calls: list[Row] = []
+        self.runs: list[EventRun] = []
+        """More rows of `chunks` and `frames`."""
         self.bodies: dict[str, Spool] = {}
         """The request bodies that are too long for memory, by the exchange's id; their
         cells are null until the row is written."""
@@ -229,21 +249,19 @@ class Rows:
                 tuple(getattr(call, name) for name in _TOOL_CALL_FIELDS)
             )
 
-    def batches(self) -> dict[str, pa.RecordBatch]:
+    def batches(self) -> dict[str, list[pa.RecordBatch]]:
         """Return what was gathered as Arrow, without the tables that have nothing."""
-        return {
-            name: _batch(schema, rows)
-            for name, schema in SCHEMAS.items()
-            if (rows := getattr(self, name))
-        }
+        batches = _of_runs(self.runs) if self.runs else {}
+        for name, schema in SCHEMAS.items():
+            if rows := getattr(self, name):
+                batches.setdefault(name, []).append(_batch(schema, rows))
+        return batches
 
     def tables(self) -> dict[str, pa.Table]:
         """Return what was gathered as four Arrow tables, empty ones among them."""
         batches = self.batches()
         return {
-            name: pa.Table.from_batches(
-                [batches[name]] if name in batches else [], schema=schema
-            )
+            name: pa.Table.from_batches(batches.get(name, []), schema=schema)
             for name, schema in SCHEMAS.items()
         }
 
@@ -255,6 +273,43 @@ def _batch(schema: pa.Schema, rows: list[Row]) -> pa.RecordBatch:
         for column, field in zip(columns, schema, strict=True)
     ]
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _of_runs(runs: list[EventRun]) -> dict[str, list[pa.RecordBatch]]:
+    """Return the chunks and the frames of runs, two tables of as many rows."""
+
+    def joined(name: str) -> list[Any]:
+        return list(chain.from_iterable(getattr(run, name) for run in runs))
+
+    def numbers(name: str) -> list[int]:
+        starts = ((getattr(run, name), len(run.at_ns)) for run in runs)
+        return list(chain.from_iterable(range(s, s + size) for s, size in starts))
+
+    at_ns = pa.array(joined("at_ns"), _I64)
+    given: dict[str, Any] = {
+        "exchange_id": [run.exchange_id for run in runs for _ in run.at_ns],
+        "at_ns": at_ns,
+        "first_ns": at_ns,
+        "last_ns": at_ns,
+        "type": pa.repeat("event", len(at_ns)),
+        **{name: joined(name) for name in EventRun._fields[4:]},
+    }
+    batches = {}
+    for table, schema, seq in (
+        ("chunks", CHUNKS, "chunk_seq"),
+        ("frames", FRAMES, "frame_seq"),
+    ):
+        columns = given | {"seq": numbers(seq)}
+        if table == "chunks":
+            del columns["data"]  # it is in the frames
+        arrays = [
+            pa.array(column, type=field.type)
+            if (column := columns.get(field.name)) is not None
+            else pa.nulls(len(at_ns), field.type)
+            for field in schema
+        ]
+        batches[table] = [pa.RecordBatch.from_arrays(arrays, schema=schema)]
+    return batches
 
 
 def _array(column: tuple[Any, ...], kind: pa.DataType) -> pa.Array:

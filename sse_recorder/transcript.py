@@ -24,11 +24,11 @@ and frames must be so too.
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 from sse_recorder import coding, dialects
-from sse_recorder.dialects.base import Dialect, Kind, Reading
+from sse_recorder.dialects.base import CONTENT_KINDS, Dialect, Kind, Reading
 from sse_recorder.dialects.pairing import ToolLedger
 from sse_recorder.exchange import (
     Ending,
@@ -45,7 +45,7 @@ from sse_recorder.exchange import (
 from sse_recorder.match import PARSED_BYTES_MAX, BodyDigest, request_key
 from sse_recorder.spool import OpenFile, Spool, SpoolError
 from sse_recorder.sse import Frame, Parser, UsualEvent, usual_layout
-from sse_recorder.tables import Rows
+from sse_recorder.tables import EventRun, Rows
 
 EVENT_STREAM: Final = "text/event-stream"
 BODY_FRAME_MAX: Final = 4 << 20
@@ -54,7 +54,7 @@ DECODED_RATIO_MAX: Final = 128
 more than `DECODED_FREE`; compressed event streams come to 5 to 50 times."""
 DECODED_FREE: Final = 16 << 20
 # Looking a member up in its class takes as long as the rest of a row.
-_DATA, _KEEPALIVE, _OTHER = Op.DATA, Kind.KEEPALIVE, Kind.OTHER
+_DATA, _KEEPALIVE, _OTHER, _TEXT = Op.DATA, Kind.KEEPALIVE, Kind.OTHER, Kind.TEXT
 _SAID = ("model", "session_id", "finish_reason", "input_tokens", "output_tokens")
 # What a reading has after its kind and its text when it says nothing else.
 _NOTHING_ELSE = Reading()[2:]
@@ -108,6 +108,7 @@ class Transcript:
         self._response_size = 0
         self._said: dict[str, Any] = {}
         self._is_terminated = False
+        self._has_text = False
         self._trouble: str | None = None
         self._dialect: Dialect | None = None
         self._tools = ToolLedger(exchange_id)
@@ -154,7 +155,7 @@ class Transcript:
     def add_chunks(self, chunks: list[tuple[int, bytes]], rows: Rows) -> None:
         """Take in what came next of the response's body, and when.
 
-        This is `add` for each chunk, in two thirds of its time where each is an event.
+        This is `add` for each chunk, in a third of its time where each is an event.
         """
         parser, events = self._parser, None
         if parser is not None and not self._is_coded and self._chunk_count:
@@ -316,38 +317,46 @@ class Transcript:
         self, chunks: list[tuple[int, bytes]], events: list[UsualEvent], rows: Rows
     ) -> None:
         """Add chunks of which each is the event beside it."""
-        eid, chunk_seq, seq = self.exchange_id, self._chunk_count, self._frame_count
-        add_chunk, add_frame = rows.chunks.append, rows.frames.append
-        read_event = self._read_event
-        for (at_ns, bytes_), fields in zip(chunks, events, strict=True):
-            id_field, id_, event_field, name, data_field, data = fields
-            event, size = name if event_field else None, len(bytes_)
-            kind = read_event(seq, at_ns, event, data, rows)
-            add_chunk((eid, chunk_seq, at_ns, size, None))
-            add_frame(
-                (
-                    eid,
-                    seq,
-                    at_ns,
-                    at_ns,
-                    size,
-                    "event",
-                    event,
-                    id_ if id_field else None,
-                    None,
-                    data,
-                    usual_layout(id_field, event_field, data_field),
-                    None,
-                    kind,
-                    None,
-                )
-            )
-            self._response_size += size
-            chunk_seq += 1
-            seq += 1
-        self._chunk_count, self._frame_count = chunk_seq, seq
+        at_ns, bytes_ = zip(*chunks, strict=True)
+        id_fields, ids, event_fields, names, data_fields, data = zip(
+            *events, strict=True
+        )
+        if not all(event_fields):
+            names = tuple(map(_present, event_fields, names))
+        sizes = list(map(len, bytes_))
+        run = EventRun(
+            self.exchange_id,
+            self._chunk_count,
+            self._frame_count,
+            at_ns,
+            sizes,
+            names,
+            tuple(map(_present, id_fields, ids)),
+            data,
+            list(map(usual_layout, id_fields, event_fields, data_fields)),
+            self._kinds(at_ns, names, data, rows),
+        )
+        rows.runs.append(run)
+        self._response_size += sum(sizes)
+        self._chunk_count += len(chunks)
+        self._frame_count += len(chunks)
         self._fed_count += len(chunks)
-        self._last_arrival_ns = chunks[-1][0]
+        self._last_arrival_ns = at_ns[-1]
+
+    def _kinds(
+        self,
+        at_ns: Sequence[int],
+        names: Sequence[str | None],
+        data: Sequence[str],
+        rows: Rows,
+    ) -> list[Kind]:
+        """Return what successive events are."""
+        kinds: list[Kind] = []
+        seq = self._frame_count
+        for at, name, text in zip(at_ns, names, data, strict=True):
+            kinds.append(self._read_event(seq, at, name, text, rows))
+            seq += 1
+        return kinds
 
     def _decode(self, data: bytes) -> bytes:
         if self._decoder is None:
@@ -414,17 +423,26 @@ class Transcript:
         times = self._times
         if "first_event_ns" not in times:
             times["first_event_ns"] = at_ns
+        if event in dialect.text_events:
+            self._has_text = True
+            self._note_content(at_ns)
+            return _TEXT
         reading = dialect.read_event(event, data)
         self._heed(reading, seq, at_ns, rows)
         return reading.kind
 
+    def _note_content(self, at_ns: int) -> None:
+        times = self._times
+        if "first_content_ns" not in times:
+            times["first_content_ns"] = at_ns
+        times["last_content_ns"] = at_ns
+
     def _heed(self, reading: Reading, seq: int, at_ns: int, rows: Rows) -> None:
         """Keep what a reading says of the exchange as a whole."""
-        if reading.is_content:
-            times = self._times
-            if "first_content_ns" not in times:
-                times["first_content_ns"] = at_ns
-            times["last_content_ns"] = at_ns
+        kind = reading.kind
+        if kind in CONTENT_KINDS or (reading.text and not self._has_text):
+            self._note_content(at_ns)
+            self._has_text = self._has_text or kind is _TEXT
         if reading[2:] == _NOTHING_ELSE:
             return
         for event in reading.tools:
@@ -528,3 +546,8 @@ class Transcript:
             for at_ns, data in ((first_ns, pending[:-1]), (last_ns, pending[-1:])):
                 if data:
                     self._add_decoded(at_ns, data, Rows())
+
+
+def _present(field: str, value: str) -> str | None:
+    """Return the value of a field if it was there."""
+    return value if field else None

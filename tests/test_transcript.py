@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from making import CHAT, STREAM, as_tables, opening, pieces, records_of
-from samples import MS, called, meibel_exchange, returned, rows_of, said
+from samples import MS, Event, called, event, meibel_exchange, returned, rows_of, said
 
 from sse_recorder import dialects
 from sse_recorder.dialects.base import Kind, Reading
@@ -128,7 +128,7 @@ def test_many_chunks_at_once_are_those_chunks(
             transcript.add(record, rows)
     whole, expected = rows_of(records)
     assert transcript.ended == whole.ended
-    assert rows.tables() == expected.tables()
+    assert as_tables(rows) == as_tables(expected)
 
 
 @settings(deadline=None)
@@ -170,11 +170,25 @@ def test_kinds_and_calls_can_be_made_again_from_the_frames() -> None:
             assert frame.data is not None
             reading = dialect.read_event(frame.event, frame.data)
         assert reading.kind == frame.kind
-        for event in reading.tools:
-            calls.add_tool_calls(ledger.add(event, frame.seq, frame.last_ns))
+        for said_of in reading.tools:
+            calls.add_tool_calls(ledger.add(said_of, frame.seq, frame.last_ns))
     calls.add_tool_calls(ledger.close())
     assert calls.tool_calls == rows.tool_calls
     assert len(calls.tool_calls) == 2
+
+
+@pytest.mark.parametrize(
+    ("before", "last_content_ms"),
+    [([], 500), ([said(300, "Hi")], 300), ([called(300, "t1", "search")], 500)],
+    ids=["alone", "after text", "after a call"],
+)
+def test_an_answer_that_comes_again_whole_is_no_news(
+    before: list[Event], last_content_ms: int
+) -> None:
+    """What repeats the answer at the end is content only where no text came before."""
+    again = event(500, "completion", {"data": {"message": "Hi there"}})
+    exchange = ended(meibel_exchange([*before, again]))
+    assert exchange.last_content_ns == last_content_ms * MS
 
 
 def test_an_exchange_has_the_times_of_what_a_user_waits_for() -> None:

@@ -125,7 +125,7 @@ class Scribe:
         self._limits = limits
         self._clock = clock
         self._transcripts: dict[str, Transcript] = {}
-        self._masks: dict[tuple[str, Op], BodyMask] = {}
+        self._masks: dict[Op, dict[str, BodyMask]] = {op: {} for op in _BODIES}
         self._lost: dict[str, str] = {}
         """Exchanges of which something is gone, and why."""
         self._spanning: set[str] = set()
@@ -231,17 +231,24 @@ class Scribe:
     def _masked(self, records: list[RawRecord]) -> list[RawRecord]:
         """Return what the disk may have of records."""
         kept: list[RawRecord] = []
-        masks, lost = self._masks, self._lost
+        keep, lost = kept.append, self._lost
+        request_masks, response_masks = self._masks[_REQUEST_DATA], self._masks[_DATA]
         for record in records:
             eid, op, at_ns, payload = record
-            if op is not _DATA and op is not _REQUEST_DATA:
+            if op is _DATA:
+                mask = response_masks.get(eid)
+            elif op is _REQUEST_DATA:
+                mask = request_masks.get(eid)
+            else:
                 kept += self._safely_masked(record)
                 continue
-            mask = masks.get((eid, op))
             if mask is None or eid in lost:
                 continue  # nothing of a body that follows a gap (see `Tap`)
+            assert isinstance(payload, bytes)
             try:
-                assert isinstance(payload, bytes)
+                if mask.passes(payload):
+                    keep(record)
+                    continue
                 chunks = mask.feed(at_ns, payload)
             except Exception:
                 log.exception("a body cannot be masked; please report this")
@@ -274,7 +281,7 @@ class Scribe:
         match payload:
             case Opening():
                 request = redactor.request_head(payload.request)
-                self._masks[eid, _REQUEST_DATA] = redactor.body(payload.request)
+                self._masks[_REQUEST_DATA][eid] = redactor.body(payload.request)
                 masked = replace(
                     payload,
                     url=redactor.url(payload.url),
@@ -283,7 +290,7 @@ class Scribe:
                 )
                 yield (eid, op, at_ns, masked)
             case ResponseHead():
-                self._masks[eid, _DATA] = redactor.body(payload)
+                self._masks[_DATA][eid] = redactor.body(payload)
                 yield (eid, op, at_ns, redactor.response_head(payload))
             case Ending():
                 yield from self._held_back(eid, _REQUEST_DATA)
@@ -298,7 +305,7 @@ class Scribe:
 
     def _held_back(self, eid: str, op: Op) -> Iterator[RawRecord]:
         """Give what was held back of a body that is over."""
-        mask = self._masks.pop((eid, op), None)
+        mask = self._masks[op].pop(eid, None)
         if mask is not None and eid not in self._lost:
             for at_ns, data in mask.flush():
                 yield (eid, op, at_ns, data)
@@ -402,7 +409,7 @@ class Scribe:
         self._transcripts.pop(eid, None)
         self._spanning.discard(eid)
         for op in _BODIES:
-            self._masks.pop((eid, op), None)
+            self._masks[op].pop(eid, None)
 
     # --- from rows to segments
 

@@ -92,7 +92,10 @@ class Reading(NamedTuple):
 
     kind: Kind = Kind.OTHER
     text: str = ""
-    """New text for the reader, without what earlier events already said."""
+    """New text for the reader, without what earlier events already said.
+
+    Outside of `Kind.TEXT`, as where an API repeats the whole answer at the end, it is
+    content only where no event was text before."""
     tools: tuple[ToolEvent, ...] = ()
     model: str | None = None
     session_id: str | None = None
@@ -104,16 +107,14 @@ class Reading(NamedTuple):
     terminal: bool = False
     """Nothing that matters to the client comes after this."""
 
-    @property
-    def is_content(self) -> bool:
-        """Whether a user who waits for an answer sees one here."""
-        return self.kind in CONTENT_KINDS or bool(self.text)
-
 
 class Dialect:
     """The base, and the reader for streams of which nothing is known."""
 
     name: ClassVar[str] = "generic"
+    text_events: ClassVar[frozenset[str | None]] = frozenset()
+    """Names of events that are `Kind.TEXT` and say nothing else, whatever their data:
+    where only their kind is wanted, they are not read."""
 
     def __init__(self, request: RequestHead) -> None:
         self.request = request

@@ -67,6 +67,9 @@ class Meibel(Dialect):
     """Reads one chat stream, or one chat answer in plain JSON."""
 
     name: ClassVar[str] = "meibel"
+    text_events: ClassVar[frozenset[str | None]] = frozenset(
+        {"partial_response", "content"}
+    )
 
     def __init__(self, request: RequestHead) -> None:
         super().__init__(request)
@@ -96,12 +99,12 @@ class Meibel(Dialect):
 
     def read_event(self, event: str | None, data: str) -> Reading:
         """Read one of the six events, the sentinel, or something unknown."""
-        if data == DONE:
+        if data == DONE and event not in self.text_events:
             return Reading(Kind.FINISH, terminal=True)
         payload = parse_object(data)
         kind = _KINDS.get(event or "") or _KINDS.get(str(payload.get("type")))
         match kind:
-            case Kind.TEXT:  # first, because nearly all are
+            case Kind.TEXT:
                 return Reading(kind, self._news(_message(payload)))
             case None:
                 return Reading()

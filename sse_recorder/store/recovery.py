@@ -242,6 +242,6 @@ def _seal(
         )
         at_ns = reader.last_ns[exchange_id]
         transcript.add(Record(exchange_id, Op.END, at_ns, ending), rows)
-    batches = {table: [batch] for table, batch in rows.batches().items()}
+    batches = rows.batches()
     seal(layout, name, batches, rows.bodies)
     return len(rows.exchanges), len(cut)

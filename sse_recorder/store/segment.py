@@ -220,9 +220,9 @@ class OpenSegment:
 
     def keep(self, rows: Rows) -> None:
         """Keep the rows that records of the journal completed, until it is sealed."""
-        for table, batch in rows.batches().items():
-            self.batches[table].append(batch)
-            self._rows_size += batch.nbytes
+        for table, batches in rows.batches().items():
+            self.batches[table] += batches
+            self._rows_size += sum(batch.nbytes for batch in batches)
         self.bodies |= rows.bodies
 
     def seal(self) -> None:

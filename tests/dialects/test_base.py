@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sse_recorder.dialects.base import (
-    CONTENT_KINDS,
     DONE,
     Dialect,
     Kind,
@@ -34,13 +33,6 @@ def test_of_an_unknown_stream_only_the_sentinel_is_known() -> None:
     assert dialect.session_id() is None
     assert not Dialect.recognises(REQUEST)
     assert not Dialect.recognises_event("connected", "{}")
-
-
-@pytest.mark.parametrize("kind", Kind)
-def test_content_is_what_a_user_waits_for(kind: Kind) -> None:
-    """Text, reasoning and calls are content; so is any frame that brings new text."""
-    assert Reading(kind).is_content == (kind in CONTENT_KINDS)
-    assert Reading(kind, text="x").is_content
 
 
 @pytest.mark.parametrize(
