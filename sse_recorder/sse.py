@@ -240,10 +240,14 @@ class Parser:
         self._last = chunk
         return frames
 
-    def feed_usual(self, chunks: list[bytes]) -> list[UsualEvent] | None:
+    def feed_usual(self, data: bytes, count: int) -> list[UsualEvent] | None:
         """Take the next chunks if each is one event as nearly all servers send it.
 
-        This is `feed` for each of them, in half its time.
+        This is `feed` for each of them, in a quarter of its time.
+
+        Args:
+            data: The chunks, joined, each of which ends with two LF.
+            count: How many there are.
 
         Returns:
             The events, one for each chunk, whose layouts are `usual_layout`'s; None if
@@ -251,20 +255,19 @@ class Parser:
         """
         if self._head or self._bom or self._too_long or len(self._buffer) > 1:
             return None
-        for data in chunks:
-            if data.find(b"\n\n") != len(data) - 2 or len(data) > self._limit:
-                return None
-        whole = b"".join(chunks)
         try:
-            text = whole.decode()
+            text = data.decode()
         except UnicodeDecodeError:
             return None
         events = _USUAL.findall(text)
-        # A blank line before an event would be passed over.
-        if len(events) != len(chunks) or "\r" in text or "\n\n\n" in text:
+        # As many blank lines as chunks, each at the end of one, are one frame a chunk;
+        # and as many events as frames are nothing else.
+        if not len(events) == text.count("\n\n") == count:
             return None
-        self._start += len(whole)
-        self._chunk += len(chunks)
+        if "\r" in text or "\n\n\n" in text or len(data) > self._limit:
+            return None
+        self._start += len(data)
+        self._chunk += count
         self._last = self._chunk - 1
         return events
 

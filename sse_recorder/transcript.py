@@ -70,6 +70,17 @@ class EarlierFrame(NamedTuple):
     data: str | None
 
 
+class ChunkRun(NamedTuple):
+    """Successive chunks of a response's body."""
+
+    at_ns: list[int]
+    size: list[int]
+    data: bytes
+    """All of them, joined."""
+    ends_frames: bool
+    """Whether each of them ends with two LF."""
+
+
 EarlierFrames = Callable[[str], Iterable[EarlierFrame]]
 
 
@@ -111,6 +122,7 @@ class Transcript:
         self._has_text = False
         self._trouble: str | None = None
         self._dialect: Dialect | None = None
+        self._text_events: frozenset[str | None] = Dialect.text_events
         self._tools = ToolLedger(exchange_id)
         self._parser: Parser | None = None
         self._decoder: coding.Decoder | None = None
@@ -138,8 +150,7 @@ class Transcript:
             assert isinstance(payload, Opening)
             self.opening = payload
             if known := dialects.recognise(payload.request):
-                self._dialect = known(payload.request)
-                self._said["session_id"] = self._dialect.session_id()
+                self._use(known)
         elif op is Op.SENT:
             self._times["sent_ns"] = at_ns
         elif op is Op.HEAD:
@@ -152,19 +163,26 @@ class Transcript:
             assert isinstance(payload, Ending)
             self._end(at_ns, payload, rows)
 
-    def add_chunks(self, chunks: list[tuple[int, bytes]], rows: Rows) -> None:
-        """Take in what came next of the response's body, and when.
+    def add_run(self, run: ChunkRun, rows: Rows) -> None:
+        """Take in what came next of the response's body.
 
-        This is `add` for each chunk, in a third of its time where each is an event.
+        This is `add` for each chunk, in a quarter of its time where each is an event.
         """
         parser, events = self._parser, None
-        if parser is not None and not self._is_coded and self._chunk_count:
-            events = parser.feed_usual([data for _, data in chunks])
-        if events is None:
-            for at_ns, data in chunks:
-                self._add_data(at_ns, data, rows)
-        else:
-            self._add_events(chunks, events, rows)
+        if (
+            parser is not None
+            and run.ends_frames
+            and not self._is_coded
+            and self._chunk_count
+        ):
+            events = parser.feed_usual(run.data, len(run.at_ns))
+        if events is not None:
+            self._add_events(run, events, rows)
+            return
+        start = 0
+        for at_ns, size in zip(run.at_ns, run.size, strict=True):
+            self._add_data(at_ns, run.data[start : start + size], rows)
+            start += size
 
     def carry(self) -> Iterator[Record]:
         """Give the records that let another journal go on with this exchange.
@@ -313,35 +331,40 @@ class Transcript:
             {} if since is None else {since: arrivals[since], number: at_ns}
         )
 
-    def _add_events(
-        self, chunks: list[tuple[int, bytes]], events: list[UsualEvent], rows: Rows
-    ) -> None:
+    def _add_events(self, run: ChunkRun, events: list[UsualEvent], rows: Rows) -> None:
         """Add chunks of which each is the event beside it."""
-        at_ns, bytes_ = zip(*chunks, strict=True)
-        id_fields, ids, event_fields, names, data_fields, data = zip(
-            *events, strict=True
-        )
+        columns = tuple(zip(*events, strict=True))
+        id_fields, ids, event_fields, names, _, data = columns
         if not all(event_fields):
             names = tuple(map(_present, event_fields, names))
-        sizes = list(map(len, bytes_))
-        run = EventRun(
-            self.exchange_id,
-            self._chunk_count,
-            self._frame_count,
-            at_ns,
-            sizes,
-            names,
-            tuple(map(_present, id_fields, ids)),
-            data,
-            list(map(usual_layout, id_fields, event_fields, data_fields)),
-            self._kinds(at_ns, names, data, rows),
+        rows.runs.append(
+            EventRun(
+                self.exchange_id,
+                self._chunk_count,
+                self._frame_count,
+                run.at_ns,
+                run.size,
+                names,
+                list(map(_present, id_fields, ids))
+                if any(id_fields)
+                else [None] * len(ids),
+                data,
+                self._layouts(columns[::2]),
+                self._kinds(run.at_ns, names, data, rows),
+            )
         )
-        rows.runs.append(run)
-        self._response_size += sum(sizes)
-        self._chunk_count += len(chunks)
-        self._frame_count += len(chunks)
-        self._fed_count += len(chunks)
-        self._last_arrival_ns = at_ns[-1]
+        self._response_size += len(run.data)
+        self._chunk_count += len(events)
+        self._frame_count += len(events)
+        self._fed_count += len(events)
+        self._last_arrival_ns = run.at_ns[-1]
+
+    @staticmethod
+    def _layouts(fields: tuple[tuple[str, ...], ...]) -> list[str]:
+        kinds = [set(column) for column in fields]
+        if all(len(kind) == 1 for kind in kinds):  # a server writes them all alike
+            return [usual_layout(*(kind.pop() for kind in kinds))] * len(fields[0])
+        return list(map(usual_layout, *fields))
 
     def _kinds(
         self,
@@ -350,12 +373,19 @@ class Transcript:
         data: Sequence[str],
         rows: Rows,
     ) -> list[Kind]:
-        """Return what successive events are."""
-        kinds: list[Kind] = []
-        seq = self._frame_count
-        for at, name, text in zip(at_ns, names, data, strict=True):
-            kinds.append(self._read_event(seq, at, name, text, rows))
-            seq += 1
+        """Return what successive events are; this is `_read_event` for each of them."""
+        text_events = self._text_events
+        is_text = [name in text_events for name in names]
+        kinds = [_TEXT] * len(names)
+        noted = 0  # the events before this one have been
+        if not all(is_text):
+            seq = self._frame_count
+            for place in [n for n, text in enumerate(is_text) if not text]:
+                self._note_texts(at_ns[noted:place])
+                event = names[place], data[place]
+                kinds[place] = self._read_event(seq + place, at_ns[place], *event, rows)
+                noted = place + 1
+        self._note_texts(at_ns[noted:])
         return kinds
 
     def _decode(self, data: bytes) -> bytes:
@@ -414,34 +444,41 @@ class Transcript:
     def _read_event(
         self, seq: int, at_ns: int, event: str | None, data: str, rows: Rows
     ) -> Kind:
+        if event in self._text_events:
+            self._note_texts((at_ns,))
+            return _TEXT
         dialect = self._dialect
         if dialect is None:
             assert self.opening is not None
             known = dialects.recognise_event(event, data) or Dialect
-            dialect = self._dialect = known(self.opening.request)
-            self._said["session_id"] = dialect.session_id()
-        times = self._times
-        if "first_event_ns" not in times:
-            times["first_event_ns"] = at_ns
-        if event in dialect.text_events:
-            self._has_text = True
-            self._note_content(at_ns)
-            return _TEXT
+            dialect = self._use(known)
+        self._times.setdefault("first_event_ns", at_ns)
         reading = dialect.read_event(event, data)
         self._heed(reading, seq, at_ns, rows)
         return reading.kind
 
-    def _note_content(self, at_ns: int) -> None:
-        times = self._times
-        if "first_content_ns" not in times:
-            times["first_content_ns"] = at_ns
-        times["last_content_ns"] = at_ns
+    def _use(self, known: type[Dialect]) -> Dialect:
+        assert self.opening is not None
+        self._dialect = dialect = known(self.opening.request)
+        self._text_events = dialect.text_events
+        self._said["session_id"] = dialect.session_id()
+        return dialect
+
+    def _note_texts(self, at_ns: Sequence[int]) -> None:
+        """Note successive events that are text."""
+        if not at_ns:
+            return
+        self._has_text = True
+        self._times.setdefault("first_event_ns", at_ns[0])
+        self._times.setdefault("first_content_ns", at_ns[0])
+        self._times["last_content_ns"] = at_ns[-1]
 
     def _heed(self, reading: Reading, seq: int, at_ns: int, rows: Rows) -> None:
         """Keep what a reading says of the exchange as a whole."""
         kind = reading.kind
         if kind in CONTENT_KINDS or (reading.text and not self._has_text):
-            self._note_content(at_ns)
+            self._times.setdefault("first_content_ns", at_ns)
+            self._times["last_content_ns"] = at_ns
             self._has_text = self._has_text or kind is _TEXT
         if reading[2:] == _NOTHING_ELSE:
             return

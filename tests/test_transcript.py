@@ -38,6 +38,7 @@ from sse_recorder.transcript import (
     BODY_FRAME_MAX,
     DECODED_FREE,
     DECODED_RATIO_MAX,
+    ChunkRun,
     EarlierFrame,
     Transcript,
 )
@@ -99,6 +100,16 @@ def test_any_cut_gives_the_same_frames_kinds_and_calls(places: set[int]) -> None
     assert transcript.ended.chunk_count == len(parts)
 
 
+def _run(chunks: list[tuple[int, bytes]]) -> ChunkRun:
+    data = [part for _, part in chunks]
+    return ChunkRun(
+        [at_ns for at_ns, _ in chunks],
+        [len(part) for part in data],
+        b"".join(data),
+        all(part.endswith(b"\n\n") for part in data),
+    )
+
+
 BLANK_LINES = {
     at + 2 for at in range(len(DIALOGUE) - 2) if DIALOGUE[at : at + 2] == b"\n\n"
 }
@@ -122,7 +133,7 @@ def test_many_chunks_at_once_are_those_chunks(
             assert isinstance(record.payload, bytes)
             chunks.append((record.at_ns, record.payload))
         if chunks and (len(chunks) == count or record.op is not Op.DATA):
-            transcript.add_chunks(chunks, rows)
+            transcript.add_run(_run(chunks), rows)
             chunks = []
         if record.op is not Op.DATA:
             transcript.add(record, rows)

@@ -23,6 +23,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Protocol
 
+from sse_recorder.capture.backlog import Backlog
 from sse_recorder.capture.complaints import Complaints
 from sse_recorder.clock import Clock
 from sse_recorder.errors import StoreError
@@ -46,7 +47,7 @@ from sse_recorder.transcript import Transcript
 
 log = logging.getLogger("sse_recorder.capture")
 
-BACKLOG_RECORDS: Final = 2_048
+BACKLOG_RECORDS: Final = 8_192
 BACKLOG_BYTES: Final = 8 << 20
 _SEGMENTS_IN_MEMORY: Final = 2
 _SEALING_PAUSE_S: Final = 0.5
@@ -130,8 +131,7 @@ class Scribe:
         """Exchanges of which something is gone, and why."""
         self._spanning: set[str] = set()
         """Open exchanges that have rows in segments before this one."""
-        self._backlog: dict[str, list[tuple[int, bytes]]] = {}
-        self._backlog_records = self._backlog_bytes = 0
+        self._backlog = Backlog()
         self._last_heard_ns = clock.monotonic_ns()
         self._latest_ns = 0
         self._problems: dict[str, str] = {}
@@ -216,7 +216,7 @@ class Scribe:
         try:
             if self._is_stuck():
                 raise OSError(errno.EIO, self._problems["segment"])  # noqa: TRY301
-            self._segment.journal.append(kept)
+            self._backlog.add(self._segment.journal.append(kept))
         except OSError as error:
             self._journal_errors += 1
             reason = f"the journal could not be written: {error.strerror}"
@@ -244,8 +244,8 @@ class Scribe:
                 continue
             if mask is None or eid in lost:
                 continue  # nothing of a body that follows a gap (see `Tap`)
-            assert isinstance(payload, bytes)
             try:
+                assert isinstance(payload, bytes)
                 if mask.passes(payload):
                     keep(record)
                     continue
@@ -328,46 +328,35 @@ class Scribe:
     # --- from records to rows
 
     def _take_in(self, records: list[RawRecord]) -> None:
-        """Keep what streams said for later, and transcribe the rest."""
-        rows = Rows()
-        backlog = self._backlog
+        """Transcribe what is not in the backlog."""
+        rows, endings = Rows(), []
         for record in records:
-            eid, op, at_ns, payload = record
-            if op is _DATA:
-                assert isinstance(payload, bytes)
-                chunks = backlog.get(eid)
-                if chunks is None:
-                    chunks = backlog[eid] = []
-                chunks.append((at_ns, payload))
-                self._backlog_records += 1
-                self._backlog_bytes += len(payload)
-            else:
-                self._transcribe_backlog(eid, rows)
+            op = record[1]
+            if op is Op.END:
+                endings.append(record)
+            elif op is not _DATA:
                 self._transcribe(record, rows)
+        backlog = self._backlog
+        if endings or backlog.count > BACKLOG_RECORDS or backlog.size > BACKLOG_BYTES:
+            self._transcribe_backlog(rows)
+        for record in endings:
+            self._transcribe(record, rows)
         self._segment.keep(rows)
-        if (
-            self._backlog_records > BACKLOG_RECORDS
-            or self._backlog_bytes > BACKLOG_BYTES
-        ):
-            self._clear_backlog()
 
     def _clear_backlog(self) -> None:
         rows = Rows()
-        for eid in list(self._backlog):
-            self._transcribe_backlog(eid, rows)
+        self._transcribe_backlog(rows)
         self._segment.keep(rows)
-        self._backlog_records = self._backlog_bytes = 0
 
-    def _transcribe_backlog(self, eid: str, rows: Rows) -> None:
-        chunks = self._backlog.pop(eid, None)
-        transcript = self._transcripts.get(eid)
-        if chunks is None or transcript is None:
-            return
-        self._backlog_records -= len(chunks)
-        try:
-            transcript.add_chunks(chunks, rows)
-        except Exception as error:  # noqa: BLE001 - told within
-            self._fail(transcript, chunks[-1][0], rows, error)
+    def _transcribe_backlog(self, rows: Rows) -> None:
+        for eid, run in self._backlog.take():
+            transcript = self._transcripts.get(eid)
+            if transcript is None:
+                continue  # it failed before, and has had its row
+            try:
+                transcript.add_run(run, rows)
+            except Exception as error:  # noqa: BLE001 - told within
+                self._fail(transcript, run.at_ns[-1], rows, error)
 
     def _transcribe(self, record: RawRecord, rows: Rows) -> None:
         eid, op, at_ns, _ = record

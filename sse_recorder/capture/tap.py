@@ -24,9 +24,10 @@ from sse_recorder.exchange import (
     ResponseHead,
 )
 
-FLUSH_INTERVAL_S: Final = 0.05
+FLUSH_INTERVAL_S: Final = 0.08
 """How long records are gathered, from the first one on: what the journal lacks is never
-older than a tenth of a second, and an idle recorder sleeps."""
+older than a tenth of a second, and an idle recorder sleeps.  Every batch finds the
+caches cold, so that many small ones cost more than a few."""
 
 FLUSH_BYTES: Final = 1 << 20
 """So much is not gathered for longer."""

@@ -9,6 +9,7 @@ cuts them.
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
@@ -94,12 +95,22 @@ async def serve(
             await beside.start()
         try:
             await service.start()
+            spare_collections()
             code = await work(signals)
         except BaseException:
             await service.stop(0)
             raise
         await stop_in_order(service, grace_s, signals)
     return code
+
+
+def spare_collections() -> None:
+    """Keep the garbage collector from what lives as long as the process does.
+
+    To look at all modules again takes it 20 ms, and no stream is read meanwhile.
+    """
+    gc.freeze()
+    gc.set_threshold(10_000, 50, 50)
 
 
 def announce(service: Service, message: Callable[[], None]) -> Work:

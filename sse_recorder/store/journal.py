@@ -75,14 +75,14 @@ class Journal:
             self.remove()
             raise
 
-    def append(self, records: Sequence[RawRecord]) -> None:
-        """Write records as one batch.
+    def append(self, records: Sequence[RawRecord]) -> pa.RecordBatch:
+        """Write records as one batch, and return it.
 
         Raises:
             OSError: the batch could not be written whole; nothing of it is left.
         """
         if not records:
-            return
+            return pa.RecordBatch.from_pylist([], schema=SCHEMA)
         ids, ops, times, payloads = zip(*records, strict=True)
         data = [p if type(p) is bytes else encode(p) for p in payloads]
         arrays = [
@@ -91,6 +91,7 @@ class Journal:
         ]
         batch = pa.RecordBatch.from_arrays(arrays, schema=SCHEMA)
         self._write(batch.serialize())
+        return batch
 
     def close(self) -> None:
         """Close the file, and with it the lock."""
