@@ -20,9 +20,41 @@ form body   `application/x-www-form-urlencoded` and `multipart/form-data` give t
             content type and the hash of its content.
 other body  the hash of its bytes: also for what claims to be JSON or multipart and is
             malformed, and for what has a Content-Encoding.
+masks       of one length, whatever was masked.
 
 One rule for all fields: the order of different names means nothing, the order of equal
 names does.  So `{"a":1,"a":2}` is neither `{"a":2,"a":1}` nor `{"a":2}`.
+
+Masks
+-----
+A secret in a body is as many `*` as it had bytes, and who replays has other credentials
+than who recorded, of other lengths.  So every mask becomes one of `MASK_SIZE` stars
+before anything is compared or hashed.  What is a mask and what are stars that somebody
+wrote cannot be told for certain, and prompts are full of Markdown, so stars are a mask
+only where little else can be meant:
+
+whole       a string that is nothing but stars, of any length, as a password may be
+            short: a string of JSON, the value of a form, a file, a text body; and in
+            any text what stands between the quotes of a value, as in
+            `"password": "***"`, at any depth of JSON inside strings
+URL         the password of `scheme://user:***@host`, of any length
+PEM         all of a private key, line breaks included
+run         `MASK_SIZE` stars and more, anywhere else
+
+Shorter runs are text: `*x*` is not `**x**`.  The names of fields and of files hold runs
+at most, and a query nothing, for its secrets become words without a length.  Stars of
+other text that are taken for a mask are compared but for their number.
+
+What still needs credentials of one length, or kind:
+
+- A masked number is a number: 999 may be what the client wrote.
+- Shorter masks than `MASK_SIZE` amid other text: what a user's own pattern found, a
+  list of passwords in JSON inside a string, or a name and a password of less than six
+  bytes behind `Basic`.
+- What is compared by all of its bytes: bodies longer than `PARSED_BYTES_MAX`, and files
+  and other bodies that are not UTF-8, where a star is any byte.
+- What is secret for its looks has to look alike: the prefixes of keys are not masked.
+  An empty string is no secret.
 
 Paths and prefixes
 ------------------
@@ -50,6 +82,13 @@ from sse_recorder.exchange import Headers, header, media_type
 PARSED_BYTES_MAX: Final = 16 << 20
 """The longest request body that is compared by what it means; a longer one is compared
 by its bytes, because what it means can take many times its memory."""
+
+MASK_SIZE: Final = 8
+"""The fewest stars that are a mask wherever they stand, and the length of all masks.
+
+What is found for its looks is longer: the shortest key is masked by 12 stars, the
+shortest JWT by 15, what stands behind `Bearer` by 16.
+"""
 
 T = TypeVar("T")
 
@@ -186,6 +225,64 @@ def _fields(pairs: Iterable[tuple[str, Value]]) -> Fields:
     return {name: tuple(values) for name, values in groups.items()}
 
 
+# --- masks ----------------------------------------------------------------------------
+
+_MASK: Final = "*" * MASK_SIZE
+_MASKED: Final = rf"\g<1>{_MASK}"
+
+# Of each, group 1 stays and the rest is the mask.  What stands before it has to be in
+# the text, and to look for that alone costs next to nothing.
+_MASKS: Final = (
+    (
+        "PRIVATE KEY",
+        re.compile(
+            r"(-----BEGIN (?:[A-Z0-9]+ ){0,4}PRIVATE KEY(?: BLOCK)?-----)"
+            # Line breaks, also those that are escaped, and what is no part of a key.
+            r"(?=[^-*]*\*)(?:\\+[nrt]|[^A-Za-z0-9+/=\\])*?(?=--)"
+        ),
+    ),
+    ("*@", re.compile(r"(://[^/\s\"'@:?#\\<>*]{0,128}:)\*++(?=@)")),
+    (
+        '"*',
+        # The quotes of a value have as many backslashes before them as is its depth.
+        re.compile(r'("(?:\s|\\+[nrt])*+:(?:\s|\\+[nrt])*+(\\*)")\*++(?=\2")'),
+    ),
+    (_MASK, re.compile(rf"()\*{{{MASK_SIZE},}}+")),
+)
+
+
+def _even_text(text: str) -> str:
+    """Return a text with all of its masks of one length."""
+    if "*" in text:
+        for hint, mask in _MASKS:
+            if hint in text:
+                text = mask.sub(_MASKED, text)
+    return text
+
+
+def _even_string(text: str) -> str:
+    """Return a text that may be one mask as a whole."""
+    return _even_text(text) if text.strip("*") or not text else _MASK
+
+
+def _even_bytes(data: bytes) -> bytes:
+    if b"*" not in data:
+        return data
+    try:
+        return _even_string(data.decode("utf-8")).encode("utf-8")
+    except UnicodeDecodeError:
+        return data  # only text is masked
+
+
+def _even_value(value: Value) -> Value:
+    return _even_string(value) if isinstance(value, str) else value
+
+
+def _even_fields(pairs: Iterable[tuple[str, Value]]) -> Fields:
+    # No rule masks a name as a whole: `{"*":1,"**":2}` has two.
+    return _fields((_even_text(name), _even_value(value)) for name, value in pairs)
+
+
 # --- bodies ---------------------------------------------------------------------------
 
 
@@ -195,11 +292,16 @@ def _canonical_body(headers: Headers, body: bytes | BodyDigest) -> Body:
     if not body:
         return Body("none")
     coding = (header(headers, "content-encoding") or "identity").strip().lower()
+    if coding != "identity" or len(body) > PARSED_BYTES_MAX:
+        return _hashed(body)
     try:
-        if coding == "identity" and len(body) <= PARSED_BYTES_MAX:
-            return _parsed(header(headers, "content-type"), media_type(headers), body)
+        return _parsed(header(headers, "content-type"), media_type(headers), body)
     except (ValueError, RecursionError):
-        pass  # not what its label says: the bytes are all there is to compare
+        # Not what its label says: the bytes are all there is to compare.
+        return _hashed(_even_bytes(body))
+
+
+def _hashed(body: bytes) -> Body:
     return Body("bytes", f"sha256:{hashlib.sha256(body).hexdigest()}, {len(body)} B")
 
 
@@ -220,22 +322,26 @@ def _parsed(content_type: str | None, kind: str, body: bytes) -> Body:
 
 
 def _form(pairs: Iterable[tuple[str, Value]]) -> Body:
-    fields = _fields(pairs)
+    fields = _even_fields(pairs)
     return Body("form", fields) if fields else Body("none")
 
 
 def _json(body: bytes) -> Value:
     value: Value = json.loads(
         body.decode("utf-8"),
-        object_pairs_hook=_fields,
+        object_pairs_hook=_even_fields,
         parse_int=Number,
         parse_float=Number,
         parse_constant=_not_json,
     )
+    value = _even_value(value)
     level, depth = [value], 0
     while level:
         if depth == JSON_DEPTH_MAX:
             raise ValueError("JSON nested too deeply")
+        for parent in level:
+            if isinstance(parent, list):
+                parent[:] = map(_even_value, parent)
         level = [child for parent in level for child in _children(parent)]
         depth += 1
     return value
@@ -318,9 +424,9 @@ def _part(head: bytes, content: bytes) -> tuple[str, Value]:
     if filename is None and content_type.lower().replace(" ", "") in _PLAIN_TEXT:
         return name, _text(content)
     return name, {
-        "filename": (_unescaped(filename or ""),),
+        "filename": (_even_text(_unescaped(filename or "")),),
         "content_type": (content_type,),
-        "sha256": (hashlib.sha256(content).hexdigest(),),
+        "sha256": (hashlib.sha256(_even_bytes(content)).hexdigest(),),
     }
 
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 import uuid
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote, quote_plus, urlencode
 
@@ -14,10 +15,14 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from sse_recorder.credentials import _FORMS
 from sse_recorder.exchange import Headers, RequestHead
 from sse_recorder.match import (
     ABSENT,
     JSON_DEPTH_MAX,
+    MASK_SIZE,
+    PARSED_BYTES_MAX,
+    BodyDigest,
     Matcher,
     Miss,
     canonical,
@@ -365,7 +370,10 @@ def test_malformed_multipart_is_bytes(content_type: str, body: bytes) -> None:
 
 # --- properties -----------------------------------------------------------------------
 
-TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
+# Without stars, which may be masks: these have properties of their own.
+TEXT = st.text(
+    st.characters(exclude_categories=["Cs"], exclude_characters="*"), max_size=8
+)
 SCALARS = st.none() | st.booleans() | st.integers() | TEXT
 JSON_VALUES = st.recursive(
     SCALARS,
@@ -667,6 +675,292 @@ def test_requests_are_the_same_however_often_they_are_masked() -> None:
     assert request_key("GET", head.target, (), b"") == request_key(
         "GET", again.target, (), b""
     )
+
+
+# --- masks ----------------------------------------------------------------------------
+
+MASK = "*" * MASK_SIZE
+WORDS = "abcdefghijklmnopqrstuvwxyz0123456789"
+PLAIN: Headers = (("Content-Type", "text/plain"),)
+LINES: Headers = (("Content-Type", "application/x-ndjson"),)
+
+
+def masked(headers: Headers, body: bytes) -> tuple[str, str, Headers, bytes]:
+    """Return a request as it is recorded, and as it is looked for."""
+    head = RequestHead("POST", CHAT, headers)
+    return "POST", CHAT, headers, Redactor().whole_body(head, body)
+
+
+def part(name: str, content: str) -> str:
+    """Return a multipart body of one part, and one that is no secret."""
+    return (
+        f'--b\r\nContent-Disposition: form-data; name="a"\r\n\r\n1\r\n--b\r\n'
+        f"Content-Disposition: form-data; name={name}\r\n\r\n{content}\r\n--b--\r\n"
+    )
+
+
+def nested(text: str, depth: int) -> str:
+    """Return JSON inside a string of JSON, and so on."""
+    for _ in range(depth):
+        text = json.dumps({"x": text})
+    return text
+
+
+FILE = '"f"; filename="f.txt"\r\nContent-Type: text/x-f'
+
+# Where a name or a place says what is secret, so that a secret is any text.
+PLACES: list[tuple[str, Headers, Callable[[str], str]]] = [
+    ("field", JSON, lambda s: f'{{"api_key": "{s}"}}'),
+    ("list", JSON, lambda s: f'[{{"password": ["{s}", "x"]}}]'),
+    ("nested", JSON, lambda s: nested(f'{{"n": 1, "password" : "{s}"}}', 1)),
+    ("deep", JSON, lambda s: nested(f'{{"password":\n"{s}"}}', 3)),
+    ("unlabelled", (), lambda s: f'{{"password": "{s}"}}'),
+    ("cut", JSON, lambda s: f'{{"password": "{s}", "b": '),
+    ("lines", LINES, lambda s: f'{{"a":1}}\n{{"password":"{s}"}}\n'),
+    ("form", FORM, lambda s: f"a=1&password={s}&b=2"),
+    ("part", multipart(), lambda s: part("password", s)),
+    ("file", multipart(), lambda s: part('"password"; filename="p.txt"', s)),
+    ("json-part", multipart(), lambda s: part(FILE, f'{{"password": "{s}"}}')),
+    ("url", PLAIN, lambda s: f"of db://zoe:{s}@h, db://zoe:{s}@h"),
+    ("url-json", JSON, lambda s: f'["db://zoe:{s}@h/x"]'),
+]
+
+
+@pytest.mark.parametrize(
+    ("headers", "write"), [place[1:] for place in PLACES], ids=[p[0] for p in PLACES]
+)
+@given(
+    one=st.text(WORDS, min_size=1, max_size=40),
+    other=st.text(WORDS, min_size=1, max_size=40),
+)
+def test_a_secret_of_any_length_is_the_same_where_all_of_it_is_masked(
+    headers: Headers, write: Callable[[str], str], one: str, other: str
+) -> None:
+    """Requests are equal but for what is named a secret, were it one byte long."""
+    recorded = masked(headers, write(one).encode())
+    live = masked(headers, write(other).encode())
+    assert b"*" in recorded[3]
+    assert request_key(*recorded) == request_key(*live)
+    assert request_key(*recorded) != request_key(*masked(headers, write("").encode()))
+    matcher: Matcher[str] = Matcher()
+    matcher.add("one", *recorded)
+    assert matcher.find(*live) == "one"
+
+
+LOOKS: list[tuple[str, Callable[[str], str]]] = [
+    ("anthropic", lambda s: f"sk-ant-api03-{s}"),
+    ("dotted", lambda s: f"glpat-{s}.{s}"),
+    ("bearer", lambda s: f"Authorization: Bearer {s}"),
+    ("jwt", lambda s: f"eyJ{s}.eyJ{s}.{s}"),
+]
+TEXTS: list[tuple[str, Headers, Callable[[str], str]]] = [
+    ("text", PLAIN, lambda s: f"My **key** is {s}, *my* only one"),
+    ("json", JSON, lambda s: json.dumps({"m": [{"c": f"**x** {s}\n"}]})),
+    ("name", JSON, lambda s: json.dumps({"keys": {s: "**x**"}})),
+    ("top", JSON, json.dumps),
+    ("nested", JSON, lambda s: nested(json.dumps([s]), 2)),
+    ("form", FORM, lambda s: f"q=**x** {s}"),
+    ("part", multipart(), lambda s: part("q", f"**x** {s}")),
+    ("file", multipart(), lambda s: part(FILE, f"**x** {s}")),
+    ("filename", multipart(), lambda s: part(f'f; filename="{s}"', "**x**")),
+]
+DIGITS_AND_MORE = st.text(WORDS, min_size=32, max_size=64).map(lambda s: s + "0")
+
+
+@pytest.mark.parametrize(
+    "looks", [look[1] for look in LOOKS], ids=[k[0] for k in LOOKS]
+)
+@pytest.mark.parametrize(
+    ("headers", "write"), [text[1:] for text in TEXTS], ids=[t[0] for t in TEXTS]
+)
+@given(one=DIGITS_AND_MORE, other=DIGITS_AND_MORE)
+def test_a_key_of_any_length_is_the_same_amid_other_text(
+    headers: Headers,
+    write: Callable[[str], str],
+    looks: Callable[[str], str],
+    one: str,
+    other: str,
+) -> None:
+    """Requests are equal but for what looks like a credential, wherever it stands."""
+    recorded = masked(headers, write(looks(one)).encode())
+    live = masked(headers, write(looks(other)).encode())
+    assert one.encode() not in recorded[3]
+    assert request_key(*recorded) == request_key(*live)
+    changed = write(looks(one)).replace("**", "*").encode()
+    if changed != write(looks(one)).encode():
+        assert request_key(*recorded) != request_key(*masked(headers, changed))
+
+
+@given(
+    sizes=st.lists(st.integers(1, 70), min_size=1, max_size=4),
+    others=st.lists(st.integers(1, 70), min_size=1, max_size=4),
+    end=st.sampled_from(["\n", "\r\n"]),
+    more=st.sampled_from(["", "Proc-Type: 4,ENCRYPTED\n\n"]),
+    kind_of=st.sampled_from(["PRIVATE KEY", "RSA PRIVATE KEY"]),
+)
+def test_a_private_key_is_the_same_however_many_lines_it_has(
+    sizes: list[int], others: list[int], end: str, more: str, kind_of: str
+) -> None:
+    """All that stands between the first and the last line of a key is one secret."""
+
+    def key(sizes: list[int], behind: str = "") -> str:
+        lines = end.join("k" * size for size in sizes)
+        block = f"-----BEGIN {kind_of}-----\n{more}{lines}{end}-----END {kind_of}-----"
+        return f"**my** key:\n{block}\n{behind}"
+
+    for headers, write in (
+        (PLAIN, str),
+        (JSON, lambda text: json.dumps({"m": text})),
+        (JSON, lambda text: nested(json.dumps([text]), 2)),
+    ):
+        one = request_key(*masked(headers, write(key(sizes)).encode()))
+        assert one == request_key(*masked(headers, write(key(others)).encode()))
+        for behind in ("*", "**"):
+            other = masked(headers, write(key(others, behind)).encode())
+            assert one != request_key(*other)
+    assert kind(JSON, masked(JSON, json.dumps([key(sizes)]).encode())[3]) == "json"
+
+
+def test_the_shortest_mask_is_shorter_than_any_that_is_found_for_its_looks() -> None:
+    """No rule for keys, tokens and schemes makes a mask that is taken for text."""
+    assert min(form.minimum for form in _FORMS) >= MASK_SIZE
+    for text in ("eyJ1234567890abc..", "Bearer 1234567890123456", "Basic MTIzOjQ1"):
+        *_, body = masked(PLAIN, text.encode())
+        assert body.count(b"*") >= MASK_SIZE
+
+
+STARRED = st.lists(
+    st.sampled_from(
+        ["*", "**", "***", "*" * (MASK_SIZE - 1), "a", " ", "\n", '"', ":"]
+    ),
+    min_size=1,
+    max_size=8,
+).map("".join)
+
+
+@given(one=STARRED, other=STARRED)
+def test_stars_that_are_no_mask_decide(one: str, other: str) -> None:
+    """Markdown is compared to the letter: what is not masked is never fuzzy."""
+    text, other = f"x {one} y", f"x {other} y"
+    # Nor may they be the value of a name in JSON that is written into the text.
+    assume(not any(MASK in t or re.search(r'":\s*"\*', t) for t in (text, other)))
+    for headers, write in (
+        (PLAIN, str),
+        (JSON, json.dumps),
+        (FORM, lambda text: urlencode({"q": text})),
+        (multipart(), lambda text: part("q", text)),
+        (multipart(), lambda text: part(FILE, text)),
+    ):
+        keys = {
+            request_key("POST", CHAT, headers, write(t).encode()) for t in (text, other)
+        }
+        assert (len(keys) == 1) == (text == other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ('{"a":"**x**"}', '{"a":"*x*"}'),
+        ('{"a":"x **"}', '{"a":"x *"}'),
+        (f'{{"a":"x {MASK}"}}', f'{{"a":"x {MASK[1:]}"}}'),
+        ('{"*":1}', '{"**":1}'),
+        ('{"*":1,"**":2}', '{"*":2,"**":1}'),
+        ('{"password":""}', '{"password":"**"}'),
+        ('{"password":null}', '{"password":"**"}'),
+        ('{"password":["*","*"]}', '{"password":["*"]}'),
+        ('{"password":99}', '{"password":999}'),
+        ('["u://a:**@h"]', '["u://b:**@h"]'),
+        ('["u://a:**"]', '["u://a:*"]'),
+        ('["-----BEGIN CERTIFICATE-----*--"]', '["-----BEGIN CERTIFICATE-----**--"]'),
+        (
+            '["-----BEGIN PRIVATE KEY-----\\n-----END"]',
+            '["-----BEGIN PRIVATE KEY-----\\n*\\n-----END"]',
+        ),
+    ],
+)
+def test_what_is_around_a_mask_decides(one: str, other: str) -> None:
+    """Short runs, names, numbers, and whether there is a secret are relevant."""
+    assert json_key(one) != json_key(other)
+
+
+def test_a_mask_is_the_same_however_json_writes_it() -> None:
+    """Stars are told from other text after the escapes of JSON are undone."""
+    assert json_key('{"a":"\\u002a\\u002A*"}') == json_key('{"a":"*"}')
+
+
+@pytest.mark.parametrize(
+    ("headers", "write"),
+    [
+        ((*PLAIN, ("Content-Encoding", "gzip")), str),
+        ((("Content-Type", "application/octet-stream"),), "\xff{}".format),
+        (multipart(), lambda stars: part(FILE, f"\xff{stars}")),
+    ],
+    ids=["coded", "binary", "file"],
+)
+def test_stars_of_what_is_no_text_decide(
+    headers: Headers, write: Callable[[str], str]
+) -> None:
+    """Bytes that are never masked are compared one by one."""
+    keys = {
+        request_key("POST", CHAT, headers, write("*" * size).encode("latin-1"))
+        for size in (MASK_SIZE, MASK_SIZE + 1)
+    }
+    assert len(keys) == 2
+
+
+def test_a_query_has_no_masks_of_its_own() -> None:
+    """The secrets of a query become a word, so its stars are what the client wrote."""
+    keys = {request_key("GET", f"/?a={'*' * size}", (), b"") for size in (1, 8, 9)}
+    assert len(keys) == 3
+
+
+def test_a_long_body_is_compared_by_its_bytes() -> None:
+    """One that is too long to be parsed has the key of its digest, stars and all."""
+    body = b'{"password":"**"}'.ljust(PARSED_BYTES_MAX + 1)
+    digest = BodyDigest(len(body), hashlib.sha256(body).hexdigest())
+    assert request_key("POST", CHAT, JSON, body) == request_key(
+        "POST", CHAT, JSON, digest
+    )
+
+
+def test_many_stars_take_little_time() -> None:
+    """Whatever a body is made of, it is read in time that grows with its length."""
+    for text in ("*", "* ", '"', '":', '":"*', "\\", '"\\', "://", "-----BEGIN "):
+        json_key(json.dumps([text * (400_000 // len(text)) + "*"]))
+        begin = "-----BEGIN PRIVATE KEY-----*"
+        json_key(json.dumps([begin + text * (400_000 // len(text))]))
+        json_key(json.dumps([begin * 10_000]))
+
+
+@pytest.mark.parametrize(
+    ("recorded", "received", "expected"),
+    [
+        (
+            {"m": "with sk-ant-api03-" + "Ab3" * 20 + " do this"},
+            {"m": "with sk-ant-api03-" + "Ab3" * 30 + " do that"},
+            (
+                "body.m",
+                f"with sk-ant-{MASK} do this",
+                f"with sk-ant-{MASK} do that",
+            ),
+        ),
+        (
+            {"password": "ab"},
+            {"password": None},
+            ("body.password", f'"{MASK}"', "null"),
+        ),
+        ({"password": "ab", "n": 1}, {"password": "abc", "n": 2}, ("body.n", "1", "2")),
+        ({"password": "abc"}, {}, ("body.password", MASK, ABSENT)),
+    ],
+)
+def test_a_miss_shows_masks_as_masks(
+    recorded: object, received: object, expected: tuple[str, str, str]
+) -> None:
+    """What differs is named, never the length of a secret, and the secret not shown."""
+    one, other = (
+        masked(JSON, json.dumps(body).encode())[1:] for body in (recorded, received)
+    )
+    assert differs(one, other) == expected
 
 
 # --- missing --------------------------------------------------------------------------

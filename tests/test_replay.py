@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from http1.wire import Peer, Run
+from http1.wire import Peer, Run, upstream
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sse_recorder.errors import StoreError
 from sse_recorder.exchange import Chunk, Exchange, Outcome
+from sse_recorder.proxy import Recorder
 from sse_recorder.replay import (
     MAX_SPEED,
     Break,
@@ -30,6 +31,7 @@ from sse_recorder.replay import (
     ReplayServer,
 )
 from sse_recorder.store import cassette
+from sse_recorder.store.store import Store
 
 MS = 1_000_000
 CHUNKS = [Chunk(30 * MS, b"data: a\n\n"), Chunk(50 * MS, b"da"), Chunk(50 * MS, b"ta")]
@@ -86,18 +88,27 @@ WHOLE = answer(*(chunk.data for chunk in CHUNKS)) + b"0\r\n\r\n"
 
 
 @asynccontextmanager
+async def connected(url: str) -> AsyncIterator[Peer]:
+    """Connect to a server of ours."""
+    port = int(url.rpartition(":")[2])
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        yield Peer(reader, writer)
+    finally:
+        writer.transport.abort()
+
+
+@asynccontextmanager
 async def replaying(
     path: Path, speed: float = 1.0, **options: Any
 ) -> AsyncIterator[tuple[ReplayServer, Peer]]:
-    """Serve a cassette, and connect to it."""
+    """Serve a store or a cassette, and connect to it."""
     server = ReplayServer(path, speed=speed, **options)
     await server.start()
-    port = int(server.url.rpartition(":")[2])
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
-        yield server, Peer(reader, writer)
+        async with connected(server.url) as client:
+            yield server, client
     finally:
-        writer.transport.abort()
         await server.stop()
 
 
@@ -220,6 +231,46 @@ def test_a_miss_names_the_nearest_recording_and_what_differs(
             assert (server.served, server.missed) == (0, 1)
 
     run(main())
+
+
+def test_who_replays_has_other_credentials_than_who_recorded(
+    run: Run, tmp_path: Path
+) -> None:
+    """A request is found whatever the lengths of the secrets in its body are."""
+    keys = [f"sk-ant-api03-{'Ab3' * size}" for size in (9, 30)]
+
+    def chat(key: str, content: str = "**Hi**") -> bytes:
+        message = f"{content}, I am {key}"
+        return request(json.dumps({"api_key": key[:-20], "messages": [message]}))
+
+    async def answer_twice(peer: Peer) -> None:
+        for key in keys:
+            await peer.read_until(json.dumps(f"**Hi**, I am {key}").encode() + b"]}")
+            peer.send(answer(b"data: ok\n\n") + b"0\r\n\r\n")
+
+    async def main() -> None:
+        async with upstream(answer_twice) as port:
+            recorder = Recorder(f"http://127.0.0.1:{port}", store=tmp_path)
+            await recorder.start()
+            async with connected(recorder.url) as client:
+                for key in keys:
+                    client.send(chat(key))
+                    await client.read_until(b"\r\n0\r\n\r\n")
+            await recorder.stop(grace_s=0.2)
+        async with replaying(tmp_path, MAX_SPEED) as (server, client):
+            for key in ("sk-ant-api03-" + "Xy7" * 15, *keys):
+                client.send(chat(key))
+                await client.read_until(b"\r\n0\r\n\r\n")
+            assert (server.served, server.missed) == (3, 0)
+            client.send(chat(keys[0], content="*Hi*"))
+            assert b" 404 " in await client.read_until(b"\r\n")
+
+    run(main())
+    with Store.open(tmp_path) as store:
+        first, second = store.exchanges()
+    assert first.request_key == second.request_key
+    assert len(first.request_body) < len(second.request_body)
+    assert b"Ab3" not in first.request_body + second.request_body
 
 
 def test_the_status_of_a_miss_can_be_chosen(run: Run, tmp_path: Path) -> None:
