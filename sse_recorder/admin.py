@@ -21,6 +21,7 @@ from sse_recorder import __version__
 from sse_recorder.clock import SYSTEM, Clock
 from sse_recorder.exchange import Headers, Outcome, RequestHead, ResponseHead
 from sse_recorder.http1.answers import send_json, send_json_error
+from sse_recorder.http1.refusal import KINDS
 from sse_recorder.http1.response import ResponseStream
 from sse_recorder.http1.server import Server
 from sse_recorder.stats import Stats
@@ -28,7 +29,7 @@ from sse_recorder.stats import Stats
 log = logging.getLogger("sse_recorder.admin")
 
 TEXT_FORMAT: Final = "text/plain; version=0.0.4; charset=utf-8"
-REFUSALS: Final = ("no_route", "recorder_unhealthy")
+REFUSALS: Final = ("no_route", "recorder_unhealthy", *KINDS)
 
 Samples = Iterable[tuple[Mapping[str, str], float]]
 """Labels, and the value that they have."""
@@ -145,19 +146,19 @@ METRICS: Final = (
     Metric(
         "process_cpu_seconds_total",
         "counter",
-        "User and system CPU time spent in seconds.",
+        "User and system CPU time spent in seconds, by all processes of the recorder.",
         lambda stats: stats.usage.cpu_seconds,
     ),
     Metric(
         "process_resident_memory_bytes",
         "gauge",
-        "Resident memory size in bytes.",
+        "Resident memory size in bytes, of all processes of the recorder.",
         lambda stats: stats.usage.resident_bytes,
     ),
     Metric(
         "process_open_fds",
         "gauge",
-        "Number of open file descriptors.",
+        "Number of open file descriptors, of all processes of the recorder.",
         lambda stats: stats.usage.open_files,
     ),
 )

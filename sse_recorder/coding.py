@@ -17,11 +17,14 @@ Rules
 3. A decompression bomb costs a bounded amount of memory: what one call of `decode`
    gives out is limited, for each coding by itself.  What a stream decodes to over time
    is not limited, because streams are not.
+4. What came in has come out, but for a part of one symbol, and for a zstd block that
+   is not whole.  Others can read more of such a block; `is_behind` tells of it.
 """
 
 from __future__ import annotations
 
 import zlib
+from collections.abc import Generator
 from typing import Final, Protocol
 
 import brotli  # type: ignore[import-untyped]  # has no types
@@ -37,6 +40,8 @@ ZSTD_WINDOW_MAX: Final = 8 * 1024 * 1024
 # zstd's decoder takes no limit.  Four bytes can be a block of 128 KiB, so a slice of
 # this size goes at most 32 MiB over the limit before it is noticed.
 _ZSTD_SLICE: Final = 1024
+_ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
+_ZSTD_RUN: Final = 1  # the type of a block that is one byte, repeated
 
 _GZIP_FORMAT: Final = 16 + zlib.MAX_WBITS
 _ZLIB_FORMAT: Final = zlib.MAX_WBITS
@@ -56,6 +61,10 @@ class CodingError(ValueError):
 
 class Decoder(Protocol):
     """Takes one or more content codings off, bytes by bytes."""
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether it was given some of a block that comes out when it is whole."""
 
     def decode(self, data: bytes) -> bytes:
         """Return all that can be decoded now.
@@ -98,6 +107,10 @@ def decoder(content_encoding: str | None) -> Decoder | None:
 class _Eager:
     """A decoder that keeps nothing back, so that the end brings nothing more."""
 
+    @property
+    def is_behind(self) -> bool:
+        return False
+
     def flush(self) -> bytes:
         return b""
 
@@ -107,6 +120,10 @@ class _Stack(_Eager):
 
     def __init__(self, decoders: list[Decoder]) -> None:
         self._decoders = decoders
+
+    @property
+    def is_behind(self) -> bool:
+        return any(one.is_behind for one in self._decoders)
 
     def decode(self, data: bytes) -> bytes:
         for one in self._decoders:
@@ -211,6 +228,11 @@ class _Zstandard(_Eager):
         self._stream = zstandard.ZstdDecompressor(
             max_window_size=ZSTD_WINDOW_MAX
         ).decompressobj(read_across_frames=True)
+        self._blocks = _ZstdBlocks()
+
+    @property
+    def is_behind(self) -> bool:
+        return self._blocks.is_cut
 
     def decode(self, data: bytes) -> bytes:
         parts: list[bytes] = []
@@ -224,4 +246,61 @@ class _Zstandard(_Eager):
             room -= len(part)
             if room <= 0:
                 raise CodingError(_TOO_MUCH)
+        self._blocks.follow(data)
         return b"".join(parts)
+
+
+class _ZstdBlocks:
+    """Knows whether a zstd stream is inside of a block; its decoder does not tell.
+
+    The stream is sound: the decoder has taken it.
+    """
+
+    def __init__(self) -> None:
+        self._passing = 0
+        self._head = b""
+        self._heads = self._walk()
+        self._wanted = next(self._heads)
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether more of a block is to come."""
+        return self._passing > 0
+
+    def follow(self, data: bytes) -> None:
+        """Take the next bytes."""
+        at, size = 0, len(data)
+        while at < size:
+            if self._passing:
+                step = min(self._passing, size - at)
+                self._passing -= step
+            else:
+                step = min(self._wanted - len(self._head), size - at)
+                self._head += data[at : at + step]
+                if len(self._head) == self._wanted:
+                    head, self._head = self._head, b""
+                    self._wanted = self._heads.send(head)
+            at += step
+
+    def _walk(self) -> Generator[int, bytes, None]:
+        """Ask for so many bytes, again and again, and set how many to pass over then.
+
+        https://www.rfc-editor.org/rfc/rfc8878#section-3.1
+        """
+        while True:
+            head = yield 5
+            if not head.startswith(_ZSTD_MAGIC):  # a frame that decoders skip
+                head += yield 3
+                self._passing = int.from_bytes(head[4:], "little")
+                continue
+            flags = head[4]
+            is_single = flags >> 5 & 1  # it has no window, and always a size
+            dictionary, content = (0, 1, 2, 4), (is_single, 2, 4, 8)
+            yield 1 - is_single + dictionary[flags & 3] + content[flags >> 6]
+            is_last = 0
+            while not is_last:
+                block = int.from_bytes((yield 3), "little")
+                is_last = block & 1
+                self._passing = 1 if block >> 1 & 3 == _ZSTD_RUN else block >> 3
+            if flags >> 2 & 1:
+                yield 4  # the checksum

@@ -188,7 +188,6 @@ _NEXT_ITEM: Final = re.compile(rb'\s*,\s*(\\{0,15})"')
 _QUOTE: Final = re.compile(rb'(\\*)"|[\r\n]')
 _SLASHES_MAX: Final = 16
 _REPEATED_MIN: Final = 8
-_MASKS: Final = re.compile(rb"\*{2,}")
 # What may be the beginning of the end of a part of a form.
 _BOUNDARY: Final = b"\r\n--"
 
@@ -668,11 +667,3 @@ class Follower:
 def _within(span: Span, base: int, decided: int) -> Span:
     start, end = max(span.start, base), max(min(span.end, decided), base)
     return span._replace(start=min(start, end) - base, end=end - base)
-
-
-def comparable(data: bytes) -> bytes:
-    """Return a masked text in which masks of any length are the same.
-
-    Who replays has other credentials than who recorded, often shorter ones.
-    """
-    return _MASKS.sub(b"*", data)

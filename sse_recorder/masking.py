@@ -19,6 +19,10 @@ only at them.  All else takes the long way, which reads every string of the fram
 
 An open frame is held back only if there may be something secret in it.  One of more
 than `FRAME_MAX` bytes is masked as a text, without following its strings.
+
+`CodedMask` is for what is content-coded.  No byte of that can be masked in its place,
+so it is only looked through: chunks go on as they are until something in them is
+secret, and then none does.
 """
 
 from __future__ import annotations
@@ -28,7 +32,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
+from sse_recorder.coding import CodingError, Decoder
 from sse_recorder.credentials import Follower, Rules, Span, is_suspicious
+from sse_recorder.transcript import DECODED_FREE, DECODED_RATIO_MAX
 
 FRAME_MAX: Final = 1 << 18
 """Bytes of an open frame that are kept to see it whole."""
@@ -38,6 +44,10 @@ _CONTEXT: Final = 64
 _REPEATED_MIN: Final = 8
 _LEARNED_OF: Final = 17
 """One frame in so many is learned from."""
+
+SILENT_MAX: Final = 1 << 18
+"""Bytes of a coded body that may bring nothing, behind some that are held back; a block
+of zstd has half as many at most."""
 
 _DIGITS: Final = b"0123456789"
 
@@ -61,6 +71,19 @@ _IDENTITY: Final = re.compile(
 Key = tuple[bytes, tuple[bytes, ...]]
 
 
+class UnmaskableError(ValueError):
+    """A body holds, or may hold, a secret that cannot be masked; the message says why.
+
+    Args:
+        reason: what is wrong with the body, and what to do about it.
+        before: the last chunks of the body that are safe to keep.
+    """
+
+    def __init__(self, reason: str, before: list[tuple[int, bytes]]) -> None:
+        super().__init__(reason)
+        self.before = before
+
+
 class BodyMask:
     """Masks one body while it streams by; this one, for what has no text, nothing."""
 
@@ -71,18 +94,26 @@ class BodyMask:
             The chunks that are safe to keep now, whole and in order, each with its own
             time and length.  One that may end in the beginning of a secret is held
             back until that is known.
+
+        Raises:
+            UnmaskableError: no more of the body may be kept.
         """
         return [(at_ns, data)]
 
     def passes(self, data: bytes) -> bool:  # noqa: ARG002 - for subclasses
         """Take the next chunk if it can be kept as it is, at once.
 
-        This is `feed` for most chunks, in less time.
+        This is `feed` for most chunks, in less time.  What it does not take is to be
+        fed next.
         """
         return True
 
     def flush(self) -> list[tuple[int, bytes]]:
-        """Return what was held back, masked where in doubt; the body is over."""
+        """Return what was held back, masked where in doubt; the body is over.
+
+        Raises:
+            UnmaskableError: no more of the body may be kept.
+        """
         return []
 
 
@@ -315,3 +346,163 @@ class EventMask(TextMask):
                 before = match[3] if match[2] is None else match[2]
         is_repeated = len(before) >= _REPEATED_MIN and piece.startswith(before)
         return b"" if is_repeated else before[-_CONTEXT:]
+
+
+class Uncoded:
+    """A coded body without its coding, as far as frames are made of it.
+
+    Where it is damaged, or grows to very much more than it was, nothing more comes of
+    it, as in `sse_recorder.transcript`.
+    """
+
+    def __init__(self, decoder: Decoder) -> None:
+        self._decoder = decoder
+        self._coded_size = self._size = 0
+        self.is_over = False
+        """Whether nothing more comes."""
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether some of what was taken is still to come."""
+        return self._decoder.is_behind and not self.is_over
+
+    def take(self, data: bytes) -> bytes:
+        """Take the next chunk, and return what comes of it."""
+        if self.is_over:
+            return b""
+        try:
+            decoded = self._decoder.decode(data)
+        except CodingError:
+            self.is_over = True
+            return b""
+        self._coded_size += len(data)
+        self._size += len(decoded)
+        if self._size > DECODED_FREE + DECODED_RATIO_MAX * self._coded_size:
+            self.is_over = True
+            return b""
+        return decoded
+
+
+class CodedMask(BodyMask):
+    """Looks through a body that is content-coded.
+
+    A chunk goes on when all that comes of it is decided and nothing of that is secret.
+    What comes of it may come with a later one: a block that is cut holds words that
+    decoders do not give out, and everybody else can read.
+
+    Args:
+        name: of the coding, for people.
+        decoder: what takes it off.
+        inner: makes the mask for the decoded text, of what tells that mask's findings.
+        advice: what to do about a secret.
+        report: is told of secrets; places are those in the decoded text.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        decoder: Decoder,
+        inner: Callable[[Report], BodyMask],
+        advice: str,
+        report: Report | None = None,
+    ) -> None:
+        self._name = name
+        self._uncoded = Uncoded(decoder)
+        self._inner = inner(self._note)
+        self._advice = advice
+        self._report = report
+        self._found: list[tuple[int, str]] = []
+        self._held: deque[tuple[int, bytes]] = deque()
+        # Where in the text what comes of them ends, as far as that is known.
+        self._ends: deque[int] = deque()
+        self._size = self._decided = self._silent = 0
+        self._ahead: bytes | None = None
+
+    def passes(self, data: bytes) -> bool:
+        """Take the next chunk if all of it is decided at once."""
+        if self._held or self._uncoded.is_over:
+            return not self._held
+        uncoded = self._uncoded
+        decoded = uncoded.take(data)
+        is_known = not (uncoded.is_over or uncoded.is_behind)
+        if is_known and (not decoded or self._inner.passes(decoded)):
+            self._size += len(decoded)
+            self._decided += len(decoded)
+            return True
+        self._ahead = decoded
+        return False
+
+    def feed(self, at_ns: int, data: bytes) -> list[tuple[int, bytes]]:
+        """Take the next chunk, and return those that are decided."""
+        uncoded = self._uncoded
+        decoded, self._ahead = self._ahead, None
+        if decoded is None:
+            decoded = uncoded.take(data)
+        self._held.append((at_ns, data))
+        if uncoded.is_over:
+            return self._finish()
+        if decoded:
+            self._size += len(decoded)
+            self._count(self._inner.feed(at_ns, decoded))
+            self._settle(len(self._held) - 1)
+        if not uncoded.is_behind:
+            self._settle(len(self._held))
+        chunks = self._decided_chunks()
+        self._silent = 0 if decoded or not self._held else self._silent + len(data)
+        if self._silent > SILENT_MAX:
+            what = f"{SILENT_MAX} bytes of a {self._name}-coded body bring nothing"
+            raise UnmaskableError(self._unreadable(what), chunks)
+        return chunks
+
+    def flush(self) -> list[tuple[int, bytes]]:
+        """Return what was held back, if nothing in it may be secret; it is over."""
+        if not self._uncoded.is_behind:
+            return self._finish()
+        self._count(self._inner.flush())
+        what = f"a {self._name}-coded body ends inside of a block"
+        raise UnmaskableError(self._unreadable(what), self._decided_chunks())
+
+    def _note(self, start: int, secret: bytes, rule: str) -> None:
+        self._found.append((start, rule))
+        if self._report is not None:
+            self._report(start, secret, rule)
+
+    def _count(self, chunks: list[tuple[int, bytes]]) -> None:
+        self._decided += sum(len(data) for _, data in chunks)
+
+    def _settle(self, count: int) -> None:
+        """Note that all has come of the first chunks that are held."""
+        self._ends.extend([self._size] * (count - len(self._ends)))
+
+    def _finish(self) -> list[tuple[int, bytes]]:
+        """Decide what is held; no more comes of the body."""
+        inner, self._inner = self._inner, BodyMask()
+        self._count(inner.flush())
+        self._settle(len(self._held))
+        return self._decided_chunks()
+
+    def _decided_chunks(self) -> list[tuple[int, bytes]]:
+        """Return the chunks of which all is decided, up to the first secret."""
+        limit = min([self._decided, *(start for start, _ in self._found)])
+        chunks = []
+        while self._ends and self._ends[0] <= limit:
+            self._ends.popleft()
+            chunks.append(self._held.popleft())
+        if self._found:
+            raise UnmaskableError(self._secret(), chunks)
+        return chunks
+
+    def _secret(self) -> str:
+        rule = "".join(c for c in min(self._found)[1] if c.isprintable())
+        field = rule.removeprefix("field ")
+        keep = "" if field == rule else f", or keep the name with --redact-keep {field}"
+        return (
+            f"a secret ({rule}) is inside of a {self._name}-coded body, which is not"
+            f" kept from there on; {self._advice}{keep}"
+        )
+
+    def _unreadable(self, what: str) -> str:
+        return (
+            f"{what}, where no secret could be seen, so it is not kept from there on;"
+            f" {self._advice}"
+        )

@@ -55,7 +55,7 @@ from sse_recorder.http1.server import Server
 from sse_recorder.otel import Telemetry
 from sse_recorder.redact import Redactor
 from sse_recorder.routing import Found, Routes
-from sse_recorder.stats import Stats, Usage
+from sse_recorder.stats import Stats
 from sse_recorder.trace import exchange_context, parse_traceparent
 
 log = logging.getLogger("sse_recorder.proxy")
@@ -193,14 +193,14 @@ class Recorder:
             + sum(relay.request_bytes for relay in self.relays),
             response_bytes=self.response_bytes
             + sum(relay.response_bytes for relay in self.relays),
-            refused_requests=dict(self.refused),
+            refused_requests=dict(self.refused + self._server.refused),
             refused_records=writer.refused,
             queued_bytes=writer.queued_bytes,
             journal_errors=writer.journal_errors,
             seals=writer.seals,
             seal_failures=writer.seal_failures,
             writer_restarts=writer.writer_restarts,
-            usage=Usage.of(),
+            usage=self.writer.usage(),
         )
 
     def problems(self) -> tuple[str, ...]:

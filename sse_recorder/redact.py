@@ -39,7 +39,12 @@ stricter rules than those of headers: the word that means a secret is the last o
 `key`, `token` and `signature` alone mean none, because models write tokens and sign
 their thoughts (`_ends_secret`).  An object below a secret name stays, as the schemas of
 tools have a property `api_key` too; strings and numbers go, and lists of strings.
-Bodies that are content-coded, and media types that are no text, pass as they are.
+Media types that are no text pass as they are.
+
+Of a body that is content-coded no byte can be overwritten.  Its text is looked through
+by the same rules, and from the first secret on it is not kept at all: its mask raises
+`UnmaskableError`, and the exchange is incomplete.  What cannot be decoded cannot be
+shown in frames either, and passes as it is.
 
 Not masked: secrets in the path of a URL, and URLs that are percent-encoded into the
 value of another URL.  `Redactor(mask=…)` adds names, `Redactor(keep=…)` takes some out.
@@ -51,6 +56,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import replace
 
+from sse_recorder import coding
 from sse_recorder.credentials import FormRules, MultipartRules, Rules
 from sse_recorder.exchange import (
     Headers,
@@ -59,7 +65,14 @@ from sse_recorder.exchange import (
     header,
     media_type,
 )
-from sse_recorder.masking import BodyMask, EventMask, Report, TextMask
+from sse_recorder.masking import (
+    BodyMask,
+    CodedMask,
+    EventMask,
+    Report,
+    TextMask,
+    UnmaskableError,
+)
 
 __all__ = ["PLACEHOLDER", "BodyMask", "Redactor"]
 
@@ -147,8 +160,12 @@ _FORM_WORDS = frozenset({"base", "hash", "hashed", "plain", "text", "value", "st
 # Subtypes of `application/` that are text.
 _TEXT_TYPES = frozenset(
     {"json", "jsonl", "ndjson", "json-seq", "xml", "yaml", "yml", "toml", "graphql"}
+    | {"www-form-urlencoded"}
     | {"javascript", "ecmascript", "sql", "sh", "httpd-php", "jwt", "pem-file"}
 )
+
+_ASK_UNCODED = "ask for it uncoded (Accept-Encoding: identity)"
+_SEND_UNCODED = "send it uncoded"
 
 _CAMEL = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 _PLAIN = re.compile(r"[a-z]+")
@@ -222,17 +239,11 @@ def _set_cookie(value: str) -> str:
     return ";".join([_cookie(first), *map(_cookie_attribute, attributes)])
 
 
-def _is_coded(head: RequestHead | ResponseHead) -> bool:
-    """Return whether the body is content-coded: its bytes are no text."""
-    coding = header(head.headers, "content-encoding") or ""
-    return coding.strip().lower() not in ("", "identity")
-
-
 def _is_text(kind: str) -> bool:
     """Return whether a media type is text, as far as one can tell."""
     return (
         not kind
-        or kind.startswith(("text/", "message/"))
+        or kind.startswith(("text/", "message/", "multipart/"))
         or kind.endswith(("+json", "+xml", "+yaml", "+text"))
         or kind.rpartition("/")[2].removeprefix("x-") in _TEXT_TYPES
     )
@@ -307,22 +318,45 @@ class Redactor:
             report: told of each part of a secret: where in the body it begins, its
                 bytes, and the name of the rule.
         """
-        if not self._enabled or _is_coded(head):
-            return BodyMask()
         kind = media_type(head.headers)
+        if not self._enabled or not _is_text(kind):
+            return BodyMask()
+        name = header(head.headers, "content-encoding") or ""
+        try:
+            decoder = coding.decoder(name)
+        except coding.CodingError:
+            return BodyMask()
+        if decoder is None:
+            return self._text_mask(kind, report)
+        is_request = isinstance(head, RequestHead)
+        return CodedMask(
+            name.strip().lower(),
+            decoder,
+            lambda note: self._text_mask(kind, note),
+            _SEND_UNCODED if is_request else _ASK_UNCODED,
+            report,
+        )
+
+    def whole_body(self, head: RequestHead | ResponseHead, data: bytes) -> bytes:
+        """Return a whole body without its secrets.
+
+        A coded one with a secret in it is masked from its first byte to its last.
+        """
+        mask = self.body(head)
+        try:
+            chunks = [*mask.feed(0, data), *mask.flush()] if data else []
+        except UnmaskableError:
+            return b"*" * len(data)
+        return b"".join(chunk for _, chunk in chunks)
+
+    def _text_mask(self, kind: str, report: Report | None) -> BodyMask:
         if kind == "text/event-stream":
             return EventMask(self._text, report)
         if kind == "application/x-www-form-urlencoded":
             return TextMask(self._form, report)
         if kind.startswith("multipart/"):
             return TextMask(self._multipart, report)
-        return TextMask(self._text, report) if _is_text(kind) else BodyMask()
-
-    def whole_body(self, head: RequestHead | ResponseHead, data: bytes) -> bytes:
-        """Return a whole body without its secrets."""
-        mask = self.body(head)
-        chunks = [*mask.feed(0, data), *mask.flush()] if data else []
-        return b"".join(chunk for _, chunk in chunks)
+        return TextMask(self._text, report)
 
     def _value(self, name: str, value: str) -> str:
         folded = self._folded(name)

@@ -27,6 +27,10 @@ class Usage:
     resident_bytes: int = 0
     open_files: int = 0
 
+    def __add__(self, other: Usage) -> Usage:
+        """Return what two processes use."""
+        return Usage(**_sums(self, other))
+
     @classmethod
     def of(cls, pid: int | str = "self") -> Self:
         """Look at a process."""
@@ -76,6 +80,7 @@ class Stats:
     writer_restarts: int = 0
     """Times that what writes had to be begun again."""
     usage: Usage = field(default_factory=Usage)
+    """Of its process, and of the one that writes."""
 
     def __add__(self, other: Stats) -> Stats:
         """Return the counts of two recorders; problems that both have come once."""
@@ -83,7 +88,7 @@ class Stats:
             problems=tuple(dict.fromkeys(self.problems + other.problems)),
             exchanges=_sum(self.exchanges, other.exchanges),
             refused_requests=_sum(self.refused_requests, other.refused_requests),
-            usage=Usage(**_sums(self.usage, other.usage)),
+            usage=self.usage + other.usage,
             **_sums(self, other),
         )
 

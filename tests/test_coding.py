@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import gzip
 import random
-import zlib
-from collections.abc import Callable
 from itertools import pairwise
 
-import brotli  # type: ignore[import-untyped]  # has no types
 import pytest
 import zstandard
+from coders import CODERS, FLUSHERS, brotli_flusher, zlib_flusher
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -21,46 +18,6 @@ EVENTS = tuple(f'event: text\ndata: {{"n":{n}}}\n\n'.encode() for n in range(20)
 BODY = b"".join(EVENTS)
 
 
-def raw_deflate(data: bytes) -> bytes:
-    """Compress as RFC 1951 alone says."""
-    return zlib.compress(data, wbits=-15)
-
-
-def several_members(data: bytes) -> bytes:
-    """Compress as gzip in three members, one of them empty."""
-    half = len(data) // 2
-    return b"".join(map(gzip.compress, (data[:half], b"", data[half:])))
-
-
-def several_frames(data: bytes) -> bytes:
-    """Compress as zstd in two frames."""
-    half = len(data) // 2
-    return zstandard.compress(data[:half]) + zstandard.compress(data[half:])
-
-
-def padded(data: bytes) -> bytes:
-    """Compress as gzip, with the zeros that tapes needed."""
-    return gzip.compress(data) + bytes(9)
-
-
-def stacked(data: bytes) -> bytes:
-    """Compress as gzip, and that as br."""
-    compressed: bytes = brotli.compress(gzip.compress(data))
-    return compressed
-
-
-CODERS: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
-    "gzip": ("gzip", gzip.compress),
-    "x-gzip": (" X-GZIP ", gzip.compress),
-    "gzip, several members": ("gzip", several_members),
-    "gzip, padded": ("gzip", padded),
-    "deflate": ("deflate", zlib.compress),
-    "deflate, raw": ("deflate", raw_deflate),
-    "br": ("br", brotli.compress),
-    "zstd": ("zstd", zstandard.compress),
-    "zstd, several frames": ("zstd", several_frames),
-    "gzip in br": ("gzip, identity,br", stacked),
-}
 BY_NAME = pytest.mark.parametrize("name", CODERS)
 
 
@@ -111,33 +68,6 @@ def test_any_cut_of_anything(name: str, body: bytes, places: list[int]) -> None:
     assert decoded + one.flush() == body
 
 
-def zlib_flusher(wbits: int) -> Callable[[bytes], bytes]:
-    """Return what a server does that compresses event by event."""
-    stream = zlib.compressobj(wbits=wbits)
-    return lambda event: stream.compress(event) + stream.flush(zlib.Z_SYNC_FLUSH)
-
-
-def brotli_flusher() -> Callable[[bytes], bytes]:
-    """Return the same for br."""
-    stream = brotli.Compressor()
-    return lambda event: stream.process(event) + stream.flush()
-
-
-def zstd_flusher() -> Callable[[bytes], bytes]:
-    """Return the same for zstd."""
-    stream = zstandard.ZstdCompressor().compressobj()
-    block = zstandard.COMPRESSOBJ_FLUSH_BLOCK
-    return lambda event: stream.compress(event) + stream.flush(block)
-
-
-FLUSHERS: dict[str, Callable[[], Callable[[bytes], bytes]]] = {
-    "gzip": lambda: zlib_flusher(31),
-    "deflate": lambda: zlib_flusher(15),
-    "br": brotli_flusher,
-    "zstd": zstd_flusher,
-}
-
-
 @pytest.mark.parametrize("header", FLUSHERS)
 def test_an_event_comes_out_with_its_bytes(header: str) -> None:
     """What a server flushes is decoded at once: the times of events depend on it.
@@ -160,6 +90,49 @@ def test_an_event_comes_out_of_a_stack_with_its_bytes() -> None:
     for event in EVENTS:
         assert one.decode(outer(inner(event))) == event
     assert one.flush() == b""
+
+
+@pytest.mark.parametrize("header", FLUSHERS)
+def test_a_decoder_is_behind_where_a_block_is_cut(header: str) -> None:
+    """Only zstd gives a block out as a whole; of others nothing is kept back."""
+    flusher, one = FLUSHERS[header](), made(header)
+    for event in (*EVENTS, b"a" * 400_000, *EVENTS):
+        wire = flusher(event)
+        came = len(one.decode(wire[:-1]))
+        assert one.is_behind == (header == "zstd" and came < len(event))
+        assert came + len(one.decode(wire[-1:])) == len(event)
+        assert not one.is_behind
+
+
+@pytest.mark.parametrize("is_checked", [False, True])
+@pytest.mark.parametrize("is_sized", [False, True])
+@pytest.mark.parametrize("size", [1, 3, 1000])
+def test_a_zstd_stream_of_whole_frames_is_not_behind(
+    size: int, *, is_checked: bool, is_sized: bool
+) -> None:
+    """Frames of all forms, empty ones and skipped ones, however they are cut."""
+    make = zstandard.ZstdCompressor(
+        write_checksum=is_checked, write_content_size=is_sized
+    )
+    source = random.Random(1)  # noqa: S311 - no secret
+    skipped = b"\x50\x2a\x4d\x18\x05\0\0\0hello\x5f\x2a\x4d\x18\0\0\0\0"
+    for body in (BODY, b"", b"a" * 300_000, source.randbytes(200_000)):
+        one = made("zstd")
+        for wire in (make.compress(body), skipped, make.compress(b"b")):
+            for at in range(0, len(wire), size):
+                one.decode(wire[at : at + size])
+            assert not one.is_behind
+
+
+@pytest.mark.parametrize("header", ["gzip", "deflate", "br"])
+def test_what_is_not_behind_has_given_out_all_that_came(header: str) -> None:
+    """Byte by byte, nothing is waited for but symbols and the codes for them."""
+    source = random.Random(1)  # noqa: S311 - no secret
+    body = b"".join(b"%x" % source.getrandbits(64) for _ in range(5_000))
+    one, silent = made(header), 0
+    for byte in CODERS[header][1](body):
+        silent = 0 if one.decode(bytes([byte])) else silent + 1
+        assert silent < 100
 
 
 @BY_NAME

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
-from collections.abc import Callable, Iterator
+import tracemalloc
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+import zstandard
+from coders import CODERS, FLUSHERS, zlib_flusher, zstd_flusher
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sse_recorder.exchange import ResponseHead
-from sse_recorder.masking import FRAME_MAX, BodyMask
+from sse_recorder import coding, masking
+from sse_recorder.exchange import RequestHead, ResponseHead
+from sse_recorder.masking import FRAME_MAX, SILENT_MAX, BodyMask, UnmaskableError
 from sse_recorder.redact import Redactor
 
 CORPUS = Path(__file__).parents[2] / "shared" / "corpus" / "recorded_streams.jsonl"
@@ -374,15 +379,13 @@ def test_nothing_of_the_recorded_streams_is_masked() -> None:
     assert count > 99
 
 
-def test_binary_and_coded_bodies_pass_untouched() -> None:
+def test_binary_bodies_pass_untouched() -> None:
     """What is no text has no secrets that could be found, and is not changed."""
     body = b'{"api_key":"abc"}'
-    for kind in (
-        head("image/png"),
-        head("application/octet-stream"),
-        head("application/json", content_encoding="gzip"),
-    ):
-        assert masked(kind, body) == body
+    coded = gzip.compress(body)
+    for type_ in ("image/png", "application/octet-stream"):
+        assert masked(head(type_), body) == body
+        assert masked(head(type_, content_encoding="gzip"), coded) == coded
     assert masked(ResponseHead(200), body) == b'{"api_key":"***"}'
 
 
@@ -477,3 +480,251 @@ def test_a_mask_keeps_lengths_and_stays_as_it_is(
     assert once == whole
     assert once.decode().count("*") >= body.count(b"*")
     assert masked(kind, whole) == whole
+
+
+PREFIX, PRIVATE = KEYS[0]
+CODED = pytest.mark.parametrize("name", FLUSHERS)
+
+
+def coded(kind: ResponseHead, name: str) -> ResponseHead:
+    """Return the head of the same body in a content coding."""
+    return ResponseHead(200, "OK", (*kind.headers, ("Content-Encoding", name)))
+
+
+def looked_through(
+    kind: ResponseHead, chunks: Sequence[bytes]
+) -> tuple[list[bytes], str | None]:
+    """Feed a coded body as the writer does.
+
+    Returns:
+        What is kept, which is its first chunks as they were, and why no more is.
+    """
+    mask, kept, reason = Redactor().body(kind), [], None
+    try:
+        for at, data in enumerate(chunks):
+            kept += [(at, data)] if mask.passes(data) else mask.feed(at, data)
+        kept += mask.flush()
+    except UnmaskableError as error:
+        kept, reason = kept + error.before, str(error)
+    assert kept == list(enumerate(chunks))[: len(kept)]
+    assert reason or len(kept) == len(chunks)
+    return [data for _, data in kept], reason
+
+
+def text_of(name: str, wire: bytes) -> bytes:
+    """Return what a coded body decodes to."""
+    decoder = coding.decoder(name)
+    assert decoder is not None
+    return decoder.decode(wire)
+
+
+def flushed(name: str, pieces: Sequence[bytes]) -> list[bytes]:
+    """Compress a body as a server does that flushes after each of its pieces."""
+    flusher = FLUSHERS[name]()
+    return [flusher(piece) for piece in pieces]
+
+
+@settings(deadline=None)  # other work on the machine is no failure
+@given(
+    text=TEXT,
+    kind=KINDS,
+    name=st.sampled_from(sorted(CODERS)),
+    cuts=st.lists(st.integers(0, 400), max_size=6),
+)
+def test_a_coded_body_is_kept_up_to_what_would_be_masked(
+    text: str, kind: ResponseHead, name: str, cuts: list[int]
+) -> None:
+    """Any text, cut anywhere: without a secret all chunks come back as they were."""
+    body = f"{text}\n\n".encode()
+    content_encoding, compress = CODERS[name]
+    wire = compress(body)
+    places = [0, *sorted({min(cut, len(wire)) for cut in cuts} - {0}), len(wire)]
+    chunks = [wire[a:b] for a, b in pairwise(places)]
+    whole = masked(kind, body)
+    kept, reason = looked_through(coded(kind, content_encoding), chunks)
+    assert (reason is None) == (whole == body)
+    shown = text_of(content_encoding, b"".join(kept))
+    assert shown == whole[: len(shown)]
+
+
+@CODED
+@pytest.mark.parametrize(("kind", "frame"), [(EVENTS, b"data: %b\n\n"), (JSON, b"%b")])
+def test_a_secret_in_a_coded_body_ends_it_however_it_is_cut(
+    name: str, kind: ResponseHead, frame: bytes
+) -> None:
+    """No part of it is kept, neither decoded nor as it is on the wire."""
+    body = frame % json.dumps({"a": 1, "text": f"Here: {PREFIX}{PRIVATE} it"}).encode()
+    cuts = [[body[:cut], body[cut:]] for cut in range(1, len(body))]
+    for pieces in (*cuts, [body[i : i + 1] for i in range(len(body))]):
+        chunks = flushed(name, pieces)
+        kept, reason = looked_through(coded(kind, name), chunks)
+        assert reason is not None
+        assert_gone(PRIVATE, b"".join(kept) + text_of(name, b"".join(kept)))
+        # The chunk that holds its first byte is the first that is not kept.
+        start, ends = body.index(PRIVATE.encode()), 0
+        clean = [ends := ends + len(piece) for piece in pieces]
+        assert len(kept) == sum(end <= start for end in clean)
+
+
+@pytest.mark.parametrize("name", CODERS)
+def test_a_coded_body_that_breaks_off_keeps_no_part_of_a_secret(name: str) -> None:
+    """Wherever the wire is cut, and wherever it ends, in a block or not."""
+    pieces = frames(["one", "two", f"{PREFIX}{PRIVATE}", "three"])
+    content_encoding, compress = CODERS[name]
+    wires = [compress(b"".join(pieces))]
+    if name in FLUSHERS:
+        wires.append(b"".join(flushed(name, pieces)))
+    kind = coded(EVENTS, content_encoding)
+    for wire in wires:
+        for end in range(1, len(wire)):
+            for chunks in ([wire[:end], wire[end:]], [wire[:end]]):
+                told = b"".join(looked_through(kind, chunks)[0])
+                assert_gone(PRIVATE, told + text_of(content_encoding, told))
+
+
+@CODED
+def test_what_comes_before_a_secret_is_kept(name: str) -> None:
+    """A stream is kept event by event, up to the one with the secret in it."""
+    pieces = frames(["Hello", ", the key", " is ", f"{PREFIX}{PRIVATE}", ".", "Bye"])
+    chunks = flushed(name, pieces)
+    kept, reason = looked_through(coded(EVENTS, name), chunks)
+    assert kept == chunks[:3]
+    assert reason == (
+        f"a secret (anthropic-key) is inside of a {name}-coded body, which is not kept"
+        " from there on; ask for it uncoded (Accept-Encoding: identity)"
+    )
+
+
+def test_the_reason_names_what_can_be_done_about_it() -> None:
+    """A name can be kept; a request is not asked for, but sent."""
+    body = gzip.compress(b'{"api_key": "correct"}')
+    headers = (("Content-Type", "application/json"), ("Content-Encoding", "gzip"))
+    mask = Redactor().body(RequestHead("POST", "/", headers))
+    told: list[tuple[int, bytes, str]] = []
+    reporting = Redactor().body(
+        ResponseHead(200, "OK", headers), lambda *x: told.append(x)
+    )
+    for one, advice in ((mask, "send it uncoded"), (reporting, "ask for it uncoded")):
+        with pytest.raises(UnmaskableError, match=r"--redact-keep api_key$") as found:
+            one.feed(0, body)
+        assert advice in str(found.value)
+        assert found.value.before == []
+        with pytest.raises(UnmaskableError):
+            one.flush()  # nothing ever follows
+    assert told == [(13, b"correct", "field api_key")]
+
+
+@CODED
+def test_coded_chunks_wait_for_what_is_undecided(name: str) -> None:
+    """Chunks that may end in half of a secret go on together, each with its time."""
+    mask = Redactor().body(coded(head("text/plain"), name))
+    one, two, three, four = flushed(name, [b"Hello, sk-", b"Zq8X", b"w2Lr", b" no"])
+    assert mask.feed(1, one) == [(1, one)]
+    assert mask.feed(2, two) == []
+    assert not mask.passes(three)
+    assert mask.feed(3, three) == []
+    assert mask.feed(4, four) == [(2, two), (3, three), (4, four)]
+    assert mask.flush() == []
+
+
+def test_a_block_that_is_cut_waits_for_its_end() -> None:
+    """What zstd has not given out can be read on the wire, so it is not kept before."""
+    event = frames([f"it is {PREFIX}{PRIVATE}"])[0]
+    flusher = zstd_flusher()
+    first, second = flusher(frames(["Well,"])[0]), flusher(event)
+    assert PRIVATE.encode() in second
+    mask = Redactor().body(coded(EVENTS, "zstd"))
+    assert mask.passes(first)
+    assert not mask.passes(second[:-1])
+    assert mask.feed(2, second[:-1]) == []
+    with pytest.raises(UnmaskableError, match="anthropic-key"):
+        mask.feed(3, second[-1:])
+    kept, reason = looked_through(coded(EVENTS, "zstd"), [first, second[:-1]])
+    assert kept == [first]
+    assert reason is not None
+    assert reason.startswith(
+        "a zstd-coded body ends inside of a block, where no secret"
+    )
+
+
+def test_a_long_coded_body_is_kept_while_its_blocks_are_cut() -> None:
+    """Reads that never end where a block does are kept, the last ones at the end."""
+    body = json.dumps([f"{n:x}{n * n:x}" for n in range(100_000)]).encode()
+    for compress in (zstandard.compress, gzip.compress):
+        wire = compress(body)
+        name = "gzip" if compress is gzip.compress else "zstd"
+        chunks = [wire[i : i + 10_007] for i in range(0, len(wire), 10_007)]
+        mask, kept = Redactor().body(coded(JSON, name)), 0
+        for at, data in enumerate(chunks):
+            kept += len(mask.feed(at, data))
+            assert at + 1 - kept <= (1 << 17) // 10_007 + 1
+        assert kept + len(mask.flush()) == len(chunks)
+
+
+def test_what_cannot_be_decoded_passes() -> None:
+    """Of an unknown coding, and from where data are damaged, no frames are made."""
+    body = b'{"api_key":"abc"}'
+    assert looked_through(coded(JSON, "rot13"), [body, body]) == ([body, body], None)
+    assert looked_through(coded(JSON, "gzip"), [body, body]) == ([body, body], None)
+    mask = Redactor().body(coded(JSON, "gzip"))
+    (start,) = flushed("gzip", [b'{"a": "b"'])
+    assert mask.feed(0, start) == [(0, start)]
+    damage = b"\x07"  # a block of no type
+    assert mask.feed(1, damage) == [(1, damage)]
+    assert mask.passes(body)
+    assert mask.feed(2, body) == [(2, body)]
+    assert mask.flush() == []
+
+
+def test_what_waits_where_a_coded_body_is_damaged_is_not_let_through() -> None:
+    """What may be half of a secret stays half of one when nothing follows."""
+    start, half = flushed("gzip", [b'"', f"{PREFIX}{PRIVATE[:9]}".encode()])
+    kept, reason = looked_through(coded(JSON, "gzip"), [start, half, b"\x07"])
+    assert kept == [start]
+    assert reason is not None
+
+
+def test_a_bomb_is_looked_at_in_bounded_memory() -> None:
+    """What grows beyond the limit of frames is neither looked at nor kept back."""
+    unit = 1 << 20
+    bomb = gzip.compress(b'["' + bytes(150 * unit), 9)
+    chunks = [bomb[i : i + 4096] for i in range(0, len(bomb), 4096)]
+    mask = Redactor().body(coded(JSON, "gzip"))
+    tracemalloc.start()
+    try:
+        for at, data in enumerate(chunks):
+            assert mask.passes(data) or mask.feed(at, data) == [(at, data)]
+        assert tracemalloc.get_traced_memory()[1] < 40 * unit
+    finally:
+        tracemalloc.stop()
+    assert mask.flush() == []
+
+
+def test_a_coded_body_is_looked_at_as_far_as_frames_are_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Behind the limit nothing can be seen in the store, and before it all."""
+    monkeypatch.setattr(masking, "DECODED_FREE", 1000)
+    secret = f'"{PREFIX}{PRIVATE}"'.encode()
+    for size, is_seen in ((500, True), (20_000, False)):
+        chunks = flushed("gzip", [b'"', b" " * size, secret])
+        kept, reason = looked_through(coded(JSON, "gzip"), chunks)
+        assert (reason is not None) == is_seen
+        assert kept == (chunks[:2] if is_seen else chunks)
+
+
+def test_a_coded_body_that_brings_nothing_is_not_collected() -> None:
+    """Empty blocks without an end do not make what is held back grow."""
+    flusher = zlib_flusher(31)
+    mask = Redactor().body(coded(JSON, "gzip"))
+    start = flusher(b'"sk-ant-Zq8X')
+    assert mask.feed(0, start) == []
+    nothing = b"\0\0\0\xff\xff" * 1000
+    reads = SILENT_MAX // len(nothing)
+    assert all(mask.feed(at, nothing) == [] for at in range(reads))
+    with pytest.raises(UnmaskableError, match="bring nothing") as found:
+        mask.feed(reads, nothing)
+    assert found.value.before == []
+    calm = Redactor().body(coded(JSON, "gzip"))
+    assert calm.passes(zlib_flusher(31)(b""))
+    assert all(calm.passes(nothing) for _ in range(reads + 9))

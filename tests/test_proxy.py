@@ -930,12 +930,15 @@ def test_what_no_route_takes_is_told_which_there_are(run: Run, tmp_path: Path) -
                 heads.append(await client.read_until(b"\r\n\r\n"))
                 bodies.append(json.loads(await client.read_until(b"}\n}\n")))
                 await ask(client, "/b/c")
+                client.send(b"GET / HTTP/1.1\r\n\r\n")
+                await client.read_until(b"\r\n\r\n")
 
     run(main())
     assert heads[0].startswith(b"HTTP/1.1 404 ")
     assert bodies[0]["error"]["type"] == "no_route"
     assert "begin the path with /a or /b" in bodies[0]["error"]["message"]
-    assert recorders[0].stats().refused_requests == {"no_route": 1}
+    counts = recorders[0].stats().refused_requests
+    assert counts == {"no_route": 1, "bad_request": 1}
     assert only(tmp_path)[0].path == "/c"
     assert api.asked == ["GET /c"]
 

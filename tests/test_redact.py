@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import pickle
 
@@ -343,6 +344,19 @@ def test_a_body_of_a_request_is_masked_as_its_head_says() -> None:
     bare = RequestHead("POST", "/")
     assert redactor.whole_body(bare, b'{"pwd":"x y"}') == b'{"pwd":"***"}'
     assert redactor.whole_body(bare, b"") == b""
+
+
+def test_a_coded_body_is_whole_or_nothing_but_a_mask() -> None:
+    """Of a coded body with a secret in it only the length is left."""
+    kind = ("Content-Type", "application/json")
+    head = RequestHead("POST", "/", (kind, ("Content-Encoding", "gzip")))
+    redactor = Redactor()
+    for body, is_secret in ((b'{"a":"b"}', False), (b'{"pwd":"x y"}', True)):
+        wire = gzip.compress(body)
+        want = b"*" * len(wire) if is_secret else wire
+        assert redactor.whole_body(head, wire) == want
+    assert Redactor(keep=["pwd"]).whole_body(head, wire) == wire
+    assert Redactor(enabled=False).whole_body(head, wire) == wire
 
 
 NAMES = st.sampled_from([*SECRET_HEADERS, *PUBLIC_HEADERS, "Cookie", "Set-Cookie"])

@@ -39,7 +39,8 @@ from sse_recorder.exchange import (
     ResponseHead,
     ToolCall,
 )
-from sse_recorder.redact import BodyMask, Redactor
+from sse_recorder.masking import BodyMask, UnmaskableError
+from sse_recorder.redact import Redactor
 from sse_recorder.store.recovery import Decision, Recovered, recover
 from sse_recorder.store.segment import Layout, OpenSegment, new_segment_name
 from sse_recorder.tables import Rows
@@ -54,6 +55,11 @@ _SEALING_PAUSE_S: Final = 0.5
 _NS_PER_S: Final = 1_000_000_000
 _NS_PER_MS: Final = 1_000_000
 _OUR_FAULT: Final = "the recorder failed; its log says how"
+# Without the reason, which has names in it that anybody may choose.
+_UNMASKABLE: Final = (
+    "a coded body is not kept to its end, because it may hold a secret that cannot be"
+    " masked; its exchange is incomplete and says more"
+)
 _BODIES: Final = frozenset({Op.REQUEST_DATA, Op.DATA})
 # Looking a member up in its class takes as long as a test of it.
 _DATA, _REQUEST_DATA = Op.DATA, Op.REQUEST_DATA
@@ -168,6 +174,10 @@ class Scribe:
             seal_failures=self._seal_failures,
         )
 
+    @property
+    def pid(self) -> None:
+        """Nothing: it is in this process."""
+
     def pause_s(self) -> float | None:
         """Return after how long without records it wants an empty batch."""
         if self._sealing > self._seals + self._seal_failures:
@@ -250,6 +260,8 @@ class Scribe:
                     keep(record)
                     continue
                 chunks = mask.feed(at_ns, payload)
+            except UnmaskableError as error:
+                chunks = self._give_body_up(eid, error)
             except Exception:
                 log.exception("a body cannot be masked; please report this")
                 lost[eid] = _OUR_FAULT
@@ -306,9 +318,22 @@ class Scribe:
     def _held_back(self, eid: str, op: Op) -> Iterator[RawRecord]:
         """Give what was held back of a body that is over."""
         mask = self._masks[op].pop(eid, None)
-        if mask is not None and eid not in self._lost:
-            for at_ns, data in mask.flush():
-                yield (eid, op, at_ns, data)
+        if mask is None or eid in self._lost:
+            return
+        try:
+            chunks = mask.flush()
+        except UnmaskableError as error:
+            chunks = self._give_body_up(eid, error)
+        for at_ns, data in chunks:
+            yield (eid, op, at_ns, data)
+
+    def _give_body_up(
+        self, eid: str, error: UnmaskableError
+    ) -> list[tuple[int, bytes]]:
+        """Note why no more of a body is kept, and return the last that is."""
+        self._lost[eid] = str(error)
+        self._complaints.say(_UNMASKABLE)
+        return error.before
 
     def _honest(self, record: RawRecord) -> RawRecord:
         """Let the end of an exchange say so if some of it was lost."""

@@ -22,6 +22,7 @@ from sse_recorder.capture.tap import RecordQueue, Tap
 from sse_recorder.clock import SYSTEM, Clock
 from sse_recorder.exchange import RawRecord
 from sse_recorder.redact import Redactor
+from sse_recorder.stats import Usage
 from sse_recorder.store.recovery import Recovered
 
 _NS_PER_S = 1_000_000_000
@@ -60,6 +61,10 @@ class Backend(Protocol):
     @property
     def status(self) -> Status:
         """How it is; asked from any thread."""
+
+    @property
+    def pid(self) -> int | None:
+        """Its process, if that is another one."""
 
     def write(self, records: list[RawRecord]) -> None:
         """Take a batch.  It may take as long as it takes; it must not raise."""
@@ -168,6 +173,11 @@ class Writer:
             seal_failures=status.seal_failures,
             writer_restarts=status.restarts,
         )
+
+    def usage(self) -> Usage:
+        """Return what this process uses, and the one that writes."""
+        pid = self._backend.pid
+        return Usage.of() if pid is None else Usage.of() + Usage.of(pid)
 
     def close(self) -> None:
         """Write what is queued, and seal it; for a wedged process, give up in time."""

@@ -4,6 +4,8 @@ What was recorded without redaction, or before a rule was there, or was imported
 hold secrets.  They are found by the rules that mask while recording, so the command
 says of a cassette what a recorder would have done.  Nothing that it prints has a secret
 in it: what is shown comes from the masked bytes.
+
+What is inside of a content-coded body is found, and stays: no byte of it can be masked.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from typing import Final, NamedTuple
 import click
 import pyarrow as pa
 
+from sse_recorder import coding
 from sse_recorder.cli.base import (
     counted,
     format_option,
@@ -31,13 +34,22 @@ from sse_recorder.cli.base import (
 )
 from sse_recorder.cli.look import ID_WIDTH
 from sse_recorder.errors import StoreError, UsageError
-from sse_recorder.exchange import Chunk, Exchange, Headers, RequestHead, ResponseHead
+from sse_recorder.exchange import (
+    Chunk,
+    Exchange,
+    Headers,
+    RequestHead,
+    ResponseHead,
+    header,
+)
+from sse_recorder.masking import Uncoded
 from sse_recorder.redact import Redactor
 from sse_recorder.store import cassette
 from sse_recorder.store.store import Store
 
 _BEFORE: Final = 24
 _PREVIEW_MAX: Final = 60
+_CODING: Final = "content-encoding"
 
 
 class Finding(NamedTuple):
@@ -47,6 +59,8 @@ class Finding(NamedTuple):
     rule: str
     preview: str
     """What would be there, masked, and a little of what is before it."""
+    is_stuck: bool = False
+    """Whether it is inside of a coded body, which cannot be masked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +98,8 @@ def redact(
     SOURCE is a store or a cassette; without one it is that of --store.  A cassette
     with secrets in it is replaced by one without.  With --dry-run nothing is changed,
     and the exit code is 1 if there are secrets, so it is a check before a commit.
+    Secrets inside of compressed bodies cannot be masked: they are told, and the exit
+    code is 1.
 
     \b
     sse-recorder redact --dry-run
@@ -101,7 +117,14 @@ def redact(
         found = _in_source(path, redactor, is_dry=dry_run)
         rows += [(str(path), eid, finding) for eid, finding in found]
     _print(rows, format_)
-    return int(dry_run and bool(rows))
+    stuck = {(path, eid): None for path, eid, finding in rows if finding.is_stuck}
+    for source, eid in stuck:
+        say(
+            f"{source}: the compressed body of {eid} has secrets in it, which cannot be"
+            " masked; take that exchange out, or record it again uncoded"
+            " (Accept-Encoding: identity)."
+        )
+    return int(bool(rows if dry_run else stuck))
 
 
 def _refuse_store(path: Path) -> None:
@@ -123,7 +146,7 @@ def _in_source(
             eid = exchange.exchange_id
             masked = _masked(opened, exchange, redactor)
             yield from ((eid, finding) for finding in masked.findings)
-            count += len(masked.findings)
+            count += sum(not finding.is_stuck for finding in masked.findings)
             if not is_dry:
                 text.append(cassette.dumps(masked.exchange, masked.chunks))
     if count and not is_dry:
@@ -146,12 +169,12 @@ def _masked(opened: Store, exchange: Exchange, redactor: Redactor) -> Masked:
         headers.append(redactor.headers(pairs))
         findings += _in_headers(where, pairs, headers[-1])
     sent, found = _in_body(redactor, request, [Chunk(0, exchange.request_body)])
-    findings += [Finding("request body", *finding) for _, *finding in found]
+    findings += [Finding("request body", *finding) for _, finding in found]
     chunks, found = _in_body(redactor, response, opened.chunks(eid))
     ends = list(accumulate(frame.size for frame in opened.frames(eid)))
     findings += [
         Finding(f"frame {bisect_right(ends, offset)}", *finding)
-        for offset, *finding in found
+        for offset, finding in found
     ]
     exchange = replace(
         exchange,
@@ -172,23 +195,44 @@ def _in_headers(where: str, before: Headers, after: Headers) -> Iterator[Finding
 
 def _in_body(
     redactor: Redactor, head: RequestHead | ResponseHead, chunks: list[Chunk]
-) -> tuple[list[Chunk], list[tuple[int, str, str]]]:
-    """Return a body without its secrets, and of each: where it is, its rule, a look."""
+) -> tuple[list[Chunk], list[tuple[int, tuple[str, str, bool]]]]:
+    """Return a body without its secrets, and of each: where it is, and a finding.
+
+    A coded one comes back as it is; its secrets are where they are in its text.
+    """
     found: list[tuple[int, int, str]] = []
+    plain_head, plain = _uncoded(head, chunks)
+    is_coded = plain_head is not head
     mask = redactor.body(
-        head, lambda offset, data, rule: found.append((offset, len(data), rule))
+        plain_head, lambda offset, data, rule: found.append((offset, len(data), rule))
     )
-    after = [Chunk(*pair) for chunk in chunks for pair in mask.feed(*chunk)]
+    after = [Chunk(*pair) for chunk in plain for pair in mask.feed(*chunk)]
     after += [Chunk(*pair) for pair in mask.flush()]
     body = b"".join(chunk.data for chunk in after) if found else b""
-    return after, [
-        (
-            at,
-            rule,
-            _cut(body[max(0, at - _BEFORE) : at + size].decode(errors="replace")),
-        )
+    return chunks if is_coded else after, [
+        (at, (rule, _look(body, at, size), is_coded))
         for at, size, rule in sorted(set(found))
     ]
+
+
+def _uncoded(
+    head: RequestHead | ResponseHead, chunks: list[Chunk]
+) -> tuple[RequestHead | ResponseHead, list[Chunk]]:
+    """Return a body as it was before it was coded, as far as frames show it."""
+    try:
+        decoder = coding.decoder(header(head.headers, _CODING))
+    except coding.CodingError:
+        decoder = None
+    if decoder is None:
+        return head, chunks
+    uncoded = Uncoded(decoder)
+    decoded = (Chunk(at_ns, uncoded.take(data)) for at_ns, data in chunks)
+    bare = tuple(pair for pair in head.headers if pair[0].lower() != _CODING)
+    return replace(head, headers=bare), [chunk for chunk in decoded if chunk.data]
+
+
+def _look(body: bytes, at: int, size: int) -> str:
+    return _cut(body[max(0, at - _BEFORE) : at + size].decode(errors="replace"))
 
 
 def _cut(text: str) -> str:

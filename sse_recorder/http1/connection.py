@@ -173,6 +173,9 @@ class Host(Protocol):
     def connection_lost(self, connection: Connection) -> None:
         """Forget a connection."""
 
+    def request_refused(self, refusal: Refusal) -> None:
+        """Count a request that is answered without its handler."""
+
     def stream_started(self) -> None:
         """Count a response that is due."""
 
@@ -491,6 +494,7 @@ class Connection(asyncio.Protocol):
     def _answer(self, refusal: Refusal) -> None:
         """Answer a request that is not one."""
         stream = ResponseStream(self, self._transport, RequestHead("GET", "/"))
+        self._server.request_refused(refusal)
         self._server.stream_started()
         send_refusal(stream, refusal)
 

@@ -28,6 +28,13 @@ _NEVER_TRAILERS: Final = frozenset(
 )
 
 
+KINDS: Final = (
+    *("bad_request", "headers_too_large", "request_timeout", "too_many_connections"),
+    *("http_version_not_supported", "not_implemented", "internal_error"),
+)
+"""What the types of these errors are."""
+
+
 class Refusal(Exception):  # noqa: N818 - an answer, raised through the parser
     """Why we answer a request ourselves."""
 

@@ -19,6 +19,7 @@ import logging
 import resource
 import socket
 import sys
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Final, NamedTuple
@@ -78,6 +79,8 @@ class Server:
         """How many connections are served at a time."""
         self.open_streams = 0
         """How many responses are not finished."""
+        self.refused: Final[Counter[str]] = Counter()
+        """Requests that were answered without a handler, by the type of the error."""
         self.closing = False
         """Whether no connection is kept alive any more."""
         self._server: asyncio.Server | None = None
@@ -187,6 +190,10 @@ class Server:
         self._turned_away.discard(connection)
         if not self.connections:
             self._emptied.set()
+
+    def request_refused(self, refusal: Refusal) -> None:
+        """Count a request that is answered without its handler."""
+        self.refused[refusal.kind] += 1
 
     def stream_started(self) -> None:
         """Count a response that is due."""

@@ -16,6 +16,7 @@ from support import eventually
 from sse_recorder.capture import Limits, Writer
 from sse_recorder.capture.process import ScribeProcess
 from sse_recorder.errors import StoreError
+from sse_recorder.stats import Usage
 from sse_recorder.store.recovery import recover
 from sse_recorder.store.store import Store
 
@@ -30,6 +31,15 @@ def outcomes(root: Path) -> dict[str, tuple[str | None, str | None]]:
     """Return how the exchanges of a store ended, and why."""
     with Store.open(root) as store:
         return {e.exchange_id: (e.outcome, e.error) for e in store.exchanges()}
+
+
+def test_what_it_uses_counts(tmp_path: Path) -> None:
+    """A recorder's memory and time are those of both processes."""
+    with writing(tmp_path, own_process=True) as writer:
+        assert Usage.of(pid_of(writer)).resident_bytes > 1 << 20
+        both, here = writer.usage(), Usage.of()
+        assert both.resident_bytes > here.resident_bytes + (1 << 20)
+        assert both.open_files > here.open_files
 
 
 def test_it_writes_what_a_scribe_here_would(tmp_path: Path) -> None:

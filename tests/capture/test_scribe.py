@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import resource
 import threading
 from collections.abc import Iterator
@@ -20,7 +21,9 @@ from capture.hearing import (
     until,
     writing,
 )
+from coders import FLUSHERS
 
+from sse_recorder import coding
 from sse_recorder.capture import Limits
 from sse_recorder.capture.tap import FLUSH_INTERVAL_S
 from sse_recorder.exchange import (
@@ -261,3 +264,123 @@ def test_an_opening_that_cannot_be_masked_leaves_a_row(
     with Store.open(tmp_path) as store:
         (worse,) = store.exchanges("exchange_id = 'worse'")
     assert (worse.outcome, worse.method, worse.url) == ("incomplete", "POST", "")
+
+
+KEY = "sk-ant-api03-Zq8Xw2Lr5Tn9Bv4Kc7Mj1Hd6"
+PARTS = [KEY[at : at + 8].encode() for at in range(len("sk-ant-"), len(KEY) - 7)]
+UNCODED = "ask for it uncoded (Accept-Encoding: identity)"
+
+
+def coded(name: str) -> ResponseHead:
+    """Return the head of an event stream in a content coding."""
+    return ResponseHead(200, "OK", (*STREAM.headers, ("Content-Encoding", name)))
+
+
+def told(name: str, wire: bytes) -> bytes:
+    """Return the bytes of a coded body, and what they decode to."""
+    decoder = coding.decoder(name)
+    assert decoder is not None
+    return wire + decoder.decode(wire)
+
+
+@pytest.mark.parametrize("name", FLUSHERS)
+def test_a_secret_in_a_coded_body_never_reaches_the_disk(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    """The body is kept up to it, the exchange says why, and the log says it once."""
+    flusher = FLUSHERS[name]()
+    events = [b"data: a\n\n", f"data: {KEY}\n\n".encode(), b"data: b\n\n"]
+    first, *rest = map(flusher, events)
+    with writing(tmp_path, limits=NEVER) as writer:
+        for eid in ("one", "two"):
+            tap = writer.tap(eid, 0)
+            tap.opened(opening())
+            tap.head(3, coded(name))
+            for at_ns, data in enumerate((first, *rest), 4):
+                tap.data(at_ns, data)
+            tap.ended(9, COMPLETE)
+        until(tmp_path, "exchange_id = 'two' AND outcome IS NOT NULL")
+        (journal,) = tmp_path.glob(".journal/*.arrows")
+        written = journal.read_bytes()
+        assert first in written
+        assert not [part for part in (*PARTS, *rest) if part in written]
+    with Store.open(tmp_path) as store:
+        for exchange in store.exchanges():
+            assert exchange.outcome == "incomplete"
+            assert exchange.error == (
+                f"a secret (anthropic-key) is inside of a {name}-coded body, which is"
+                f" not kept from there on; {UNCODED}"
+            )
+            eid = exchange.exchange_id
+            assert [tuple(chunk) for chunk in store.chunks(eid)] == [(4, first)]
+            assert [frame.data for frame in store.frames(eid)] == ["a"]
+    found = b"".join(p.read_bytes() for p in tmp_path.rglob("*") if p.is_file())
+    assert not [part for part in PARTS if part in found]
+    assert caplog.text.count("a coded body is not kept to its end") == 1
+    assert "Traceback" not in caplog.text
+
+
+@pytest.mark.parametrize("name", FLUSHERS)
+@pytest.mark.parametrize("size", [1, 2, 3, 7])
+def test_no_part_of_a_secret_that_a_coded_body_ends_in_is_kept(
+    tmp_path: Path, name: str, size: int
+) -> None:
+    """What is held back of it goes when no more comes, as does the rest."""
+    flusher = FLUSHERS[name]()
+    text = f'data: {{"delta": "{KEY}'.encode()
+    with writing(tmp_path) as writer:
+        tap = writer.tap("e", 0)
+        tap.opened(opening())
+        tap.head(3, coded(name))
+        for at in range(0, len(text), size):
+            tap.data(4 + at, flusher(text[at : at + size]))
+        tap.ended(99, Ending(outcome=Outcome.UPSTREAM_ABORT, error="reset"))
+    with Store.open(tmp_path) as store:
+        (exchange,) = store.exchanges()
+        kept = told(name, store.body("e"))
+    assert exchange.outcome == "incomplete"
+    assert "anthropic-key" in (exchange.error or "")
+    assert not [part for part in PARTS if part in kept]
+    assert text[: text.index(b"sk-ant-")] in kept
+
+
+def test_a_coded_request_with_a_secret_in_it_is_not_kept(tmp_path: Path) -> None:
+    """Requests obey the same rule, and nothing that follows is kept either."""
+    sent = gzip.compress(b'{"api_key": "correct-horse", "message": "Hi"}')
+    headers = (("Content-Type", "application/json"), ("Content-Encoding", "gzip"))
+    with writing(tmp_path) as writer:
+        tap = writer.tap("e", 0)
+        tap.opened(opening(request=RequestHead("POST", "/", headers)))
+        tap.request_data(1, sent[:20])
+        tap.request_data(1, sent[20:])
+        tap.sent(2)
+        tap.head(3, STREAM)
+        tap.data(4, b"data: 1\n\n")
+        tap.ended(5, COMPLETE)
+    with Store.open(tmp_path) as store:
+        (exchange,) = store.exchanges()
+    assert exchange.outcome == "incomplete"
+    assert exchange.error == (
+        "a secret (field api_key) is inside of a gzip-coded body, which is not kept"
+        " from there on; send it uncoded, or keep the name with --redact-keep api_key"
+    )
+    assert b"correct" not in told("gzip", exchange.request_body)
+
+
+@pytest.mark.parametrize("name", FLUSHERS)
+def test_a_coded_body_without_a_secret_is_kept_whole(tmp_path: Path, name: str) -> None:
+    """It is recorded read by read, whatever it had to wait for."""
+    flusher = FLUSHERS[name]()
+    pieces = [b"data: sk-", b"Zq8X", b" no\n", b"\ndata: 2\n\n", b'data: "Bearer ']
+    chunks = [flusher(piece) for piece in pieces]
+    with writing(tmp_path) as writer:
+        tap = writer.tap("e", 0)
+        tap.opened(opening())
+        tap.head(3, coded(name))
+        for at_ns, data in enumerate(chunks, 4):
+            tap.data(at_ns, data)
+        tap.ended(99, COMPLETE)
+    with Store.open(tmp_path) as store:
+        (exchange,) = store.exchanges()
+        assert [tuple(c) for c in store.chunks("e")] == list(enumerate(chunks, 4))
+    assert (exchange.outcome, exchange.error) == ("complete", None)

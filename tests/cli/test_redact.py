@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from making import records_of
 from samples import (
     CHAT,
     called,
@@ -17,7 +20,7 @@ from samples import (
 )
 from support import run_command
 
-from sse_recorder.exchange import Op, Record
+from sse_recorder.exchange import Op, Opening, Record, RequestHead
 from sse_recorder.store import cassette
 from sse_recorder.store.store import Store
 
@@ -145,3 +148,74 @@ def test_wrong_usage_is_told_in_a_line(tmp_path: Path) -> None:
     assert (wrong.returncode, wrong.stderr.count("\n")) == (2, 1)
     missing = run_command("redact", "--dry-run", "no.sse.jsonl", cwd=tmp_path)
     assert (missing.returncode, missing.stderr.count("\n")) == (3, 1)
+
+
+CODED = (("Content-Type", "text/event-stream"), ("Content-Encoding", "gzip"))
+
+
+def coded_exchange(number: int, *texts: str) -> list[Record]:
+    """Return an exchange whose stream is content-coded, with an event for each text."""
+    events = "".join(f"data: {json.dumps({'delta': text})}\n\n" for text in texts)
+    wire = gzip.compress(events.encode())
+    return records_of([wire[:30], wire[30:]], number=number, headers=CODED)
+
+
+def test_secrets_in_coded_bodies_are_found_and_stay(tmp_path: Path) -> None:
+    """They are told with their places, and that they cannot be masked."""
+    spread = coded_exchange(2, "It is ", KEY[:12], KEY[12:], " Bye")
+    path = cassette_of(tmp_path, leaky(), spread, coded_exchange(3, "Hello"))
+    found = rows(tmp_path, path.name)
+    ours = [row for row in found if row["exchange_id"] == exchange_id(2)]
+    assert [(row["where"], row["rule"]) for row in ours] == [
+        ("frame 1", "anthropic-key"),
+        ("frame 2", "anthropic-key"),
+    ]
+    assert ours[1]["preview"].endswith('"delta": "' + "*" * len(KEY[12:]))
+    before = path.read_text(encoding="utf-8").splitlines()
+    done = run_command("redact", path.name, cwd=tmp_path)
+    assert done.returncode == 1
+    assert f"Masked {len(found) - 2} secrets in {path.name}." in done.stderr
+    assert done.stderr.count("cannot be masked") == 1
+    assert f"the compressed body of {exchange_id(2)} has secrets in it" in done.stderr
+    # All else is masked, and of the coded exchanges not a byte is another one.
+    assert PASSWORD not in (after := path.read_text(encoding="utf-8"))
+    assert after.splitlines()[-8:] == before[-8:]
+    assert rows(tmp_path, path.name) == ours
+    with Store.open(path) as store:
+        assert {e.exchange_id for e in store.exchanges()} == set(
+            map(exchange_id, (1, 2, 3))
+        )
+
+
+def test_a_cassette_with_nothing_to_mask_is_not_touched(tmp_path: Path) -> None:
+    """Where all that is secret cannot be masked, the file is as it was."""
+    path = cassette_of(tmp_path, coded_exchange(1, KEY))
+    before = path.stat()
+    done = run_command("redact", path.name, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "record it again uncoded (Accept-Encoding: identity)" in done.stderr
+    assert "Masked" not in done.stderr
+    assert path.stat().st_ino == before.st_ino
+
+
+def test_a_coded_request_is_looked_through_too(tmp_path: Path) -> None:
+    """What a request sends compressed is no safer; what is damaged tells nothing."""
+    headers = (("Content-Type", "application/json"), ("Content-Encoding", "gzip"))
+    body = gzip.compress(json.dumps({"api_key": PASSWORD}).encode())
+    sent = []
+    for number, wire in ((1, body), (2, b"damaged")):
+        records = meibel_exchange([said(20, "Hi")], number=number)
+        opening = records[0].payload
+        assert isinstance(opening, Opening)
+        opening = replace(opening, request=RequestHead("POST", "/", headers))
+        sent.append(
+            [
+                records[0]._replace(payload=opening),
+                records[1]._replace(payload=wire),
+                *records[2:],
+            ]
+        )
+    path = cassette_of(tmp_path, *sent)
+    (row,) = rows(tmp_path, path.name)
+    assert (row["where"], row["rule"]) == ("request body", "field api_key")
+    assert row["exchange_id"] == exchange_id(1)

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 
 import pytest
 
 from sse_recorder.background import run
-from sse_recorder.cli.serve import Address, Signals, serve, stop_in_order
+from sse_recorder.cli.serve import (
+    Address,
+    Signals,
+    serve,
+    spared_collections,
+    stop_in_order,
+)
 
 
 class Noted:
@@ -94,3 +101,13 @@ def test_a_second_signal_ends_the_grace() -> None:
 
     run(main())
     assert log == ["main stops in 3600", "main stops in 0", "main stopped"]
+
+
+def test_collections_are_spared_while_a_block_lasts() -> None:
+    """What is there before is not looked at again; afterwards all is as it was."""
+    before = gc.get_threshold()
+    with spared_collections():
+        assert gc.get_freeze_count() > 10_000
+        assert gc.get_threshold() != before
+    assert gc.get_freeze_count() == 0
+    assert gc.get_threshold() == before

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from coders import FLUSHERS
 from support import Running, command, eventually, run_command
 
 from sse_recorder import Store
@@ -39,6 +40,7 @@ class Upstream(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.allowed = threading.Semaphore(0)
         self.events: list[bytes] = []
+        self.content_encoding: str | None = None
         self.requests: list[tuple[str, dict[str, str], bytes]] = []
 
     @property
@@ -58,6 +60,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", "text/event-stream")
         self.send_header("Transfer-Encoding", "chunked")
         self.send_header("X-Api-Key", SECRETS["answer"])
+        if self.server.content_encoding:
+            self.send_header("Content-Encoding", self.server.content_encoding)
         self.end_headers()
         for event in self.server.events:
             self.server.allowed.acquire()
@@ -256,3 +260,46 @@ def test_planted_secrets_are_never_below_the_store(
     assert not [s for s in SECRETS.values() if s[-12:] in told]
     modes = {path.stat().st_mode & 0o077 for path in store.rglob("*")}
     assert modes == {0}
+
+
+@pytest.mark.parametrize("coding", FLUSHERS)
+def test_a_secret_in_a_coded_stream_ends_its_recording(
+    tmp_path: Path, upstream: Upstream, coding: str
+) -> None:
+    """The client gets all; the store has what came before it, and in no file more."""
+    texts = ["Here ", "it ", "is: ", KEY[:20], KEY[20:], " - ", "keep it"]
+    flusher = FLUSHERS[coding]()
+    upstream.events = [
+        flusher(f"data: {json.dumps({'delta': text})}\n\n".encode()) for text in texts
+    ]
+    upstream.content_encoding = coding
+    store = tmp_path / "recordings"
+    with command(
+        "record", "--upstream", upstream.url, "--segment-bytes", "2000", cwd=tmp_path
+    ) as recorder:
+        client = Client(recorder.url + "/v1/chat")
+        clean = sum(map(len, upstream.events[:3]))
+        upstream.allowed.release(3)
+        eventually(lambda: len(client.received) == clean)
+        while client.is_alive():
+            upstream.allowed.release()
+            client.join(0.1)
+            found = bytes_below(store)
+            assert not [event for event in upstream.events[3:] if event in found]
+            assert KEY[-12:].encode() not in found
+        assert recorder.stop() == 0
+    assert client.received == b"".join(upstream.events)
+    outcome, error = ending(store)
+    assert outcome == "incomplete"
+    assert error is not None
+    assert error.startswith(f"a secret (anthropic-key) is inside of a {coding}-coded")
+    assert "Traceback" not in recorder.stderr.text
+    with Store.open(store) as opened:
+        (exchange,) = opened.exchanges()
+        chunks = opened.chunks(exchange.exchange_id)
+        shown = [frame.data for frame in opened.frames(exchange.exchange_id)]
+    assert b"".join(chunk.data for chunk in chunks) == b"".join(upstream.events[:3])
+    assert shown == [json.dumps({"delta": text}) for text in texts[:3]]
+    assert run_command("verify", cwd=tmp_path).returncode == 0
+    assert run_command("redact", "--dry-run", cwd=tmp_path).returncode == 0
+    assert "can be served" in run_command("replay", cwd=tmp_path).stderr

@@ -14,6 +14,19 @@ from http1.wire import (
     serving,
 )
 
+from sse_recorder.exchange import Headers, RequestHead
+from sse_recorder.http1.limits import Limits
+from sse_recorder.http1.refusal import (
+    KINDS,
+    Refusal,
+    check_request,
+    failed,
+    malformed,
+    too_large,
+    too_many,
+    too_slow,
+)
+
 HOST = b"Host: a\r\n"
 POST = b"POST / HTTP/1.1\r\n" + HOST
 CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -264,3 +277,35 @@ def test_what_has_no_version_waits_for_headers_that_do_not_come(run: Run) -> Non
             assert (await peer.read_all()).startswith(b"HTTP/1.1 505 ")
 
     run(main())
+
+
+def test_refusals_are_counted_by_their_types(run: Run) -> None:
+    """Whoever watches the server learns of what its handlers never see."""
+
+    async def main() -> None:
+        async with serving(App()) as server:
+            for sent in (MALFORMED["no host"], MALFORMED["two hosts"], get(b"")):
+                async with peer_of(server) as peer:
+                    peer.send(sent)
+                    await peer.read_until(b"\r\n\r\n")
+            assert server.refused == {"bad_request": 2}
+
+    run(main())
+
+
+def test_every_refusal_is_of_a_known_type() -> None:
+    """A counter begins at zero, for which its labels must be known."""
+    limits = Limits()
+    refusals = [
+        *(malformed("x"), failed(), too_large(limits), too_slow(limits), too_many(1)),
+        *(refusal_of("1.2", ()), refusal_of("1.1", (("Transfer-Encoding", "gzip"),))),
+    ]
+    assert {refusal.kind for refusal in refusals} == set(KINDS)
+
+
+def refusal_of(version: str, headers: Headers) -> Refusal:
+    """Return why a request is refused that was parsed."""
+    head = RequestHead("GET", "/", (("Host", "a"), *headers), version)
+    with pytest.raises(Refusal) as caught:
+        check_request(head)
+    return caught.value
