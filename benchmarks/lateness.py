@@ -21,7 +21,8 @@ from pathlib import Path
 from sse_recorder.background import run
 from sse_recorder.clock import MONOTONIC_NS
 from sse_recorder.exchange import Chunk, Exchange, Outcome
-from sse_recorder.replay import Lateness, ReplayServer
+from sse_recorder.playback import Lateness
+from sse_recorder.replay import ReplayServer
 from sse_recorder.store import cassette
 from sse_recorder.timer import Timer
 

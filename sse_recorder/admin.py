@@ -10,8 +10,6 @@ several processes have to be asked for.
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import platform
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from http import HTTPStatus
@@ -20,13 +18,11 @@ from typing import Final, NamedTuple
 from sse_recorder import __version__
 from sse_recorder.clock import SYSTEM, Clock
 from sse_recorder.exchange import Headers, Outcome, RequestHead, ResponseHead
-from sse_recorder.http1.answers import send_json, send_json_error
+from sse_recorder.http1.answers import send_json
+from sse_recorder.http1.endpoints import Endpoint, EndpointServer
 from sse_recorder.http1.refusal import KINDS
 from sse_recorder.http1.response import ResponseStream
-from sse_recorder.http1.server import Server
 from sse_recorder.stats import Stats
-
-log = logging.getLogger("sse_recorder.admin")
 
 TEXT_FORMAT: Final = "text/plain; version=0.0.4; charset=utf-8"
 REFUSALS: Final = ("no_route", "recorder_unhealthy", *KINDS)
@@ -180,7 +176,7 @@ def _lines(metric: Metric, stats: Stats) -> Iterator[str]:
         yield f"{metric.name}{f'{{{pairs}}}' if pairs else ''} {value}"
 
 
-class AdminServer:
+class AdminServer(EndpointServer):
     """Serves health and metrics.
 
     Args:
@@ -198,59 +194,18 @@ class AdminServer:
         port: int = 0,
         clock: Clock = SYSTEM,
     ) -> None:
-        self.read = read
-        self._address = (host, port)
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._server = Server(lambda: _Connection(self), clock=clock)
+        def endpoint(send: Callable[[ResponseStream, Stats], None]) -> Endpoint:
+            async def answer(head: RequestHead, stream: ResponseStream) -> None:
+                del head
+                send(stream, await read())
 
-    @property
-    def url(self) -> str:
-        """Where it is asked."""
-        return self._server.url
+            return Endpoint(("GET", "HEAD"), answer)
 
-    async def start(self) -> None:
-        """Listen.
-
-        Raises:
-            ListenError: the address is taken or not ours.
-        """
-        await self._server.listen(*self._address)
-
-    async def stop(self, grace_s: float = 0.0) -> None:
-        """Close everything."""
-        await self._server.close(grace_s=grace_s)
-
-    def answer(self, head: RequestHead, stream: ResponseStream) -> None:
-        """Begin to answer a request."""
-        task = asyncio.get_running_loop().create_task(self._answer(head, stream))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _answer(self, head: RequestHead, stream: ResponseStream) -> None:
-        answers = {"/healthz": _send_health, "/metrics": _send_metrics}
-        send = answers.get(head.path)
-        try:
-            if send is None:
-                known = " and ".join(answers)
-                message = f"There is no {head.path} here: ask for {known}."
-                send_json_error(stream, HTTPStatus.NOT_FOUND, "not_found", message)
-            elif head.method not in {"GET", "HEAD"}:
-                _send_method_not_allowed(stream)
-            else:
-                send(stream, await self.read())
-        except Exception:
-            log.exception("an admin request failed; please report this")
-            stream.abort(reset=True)
-
-
-def _send_method_not_allowed(stream: ResponseStream) -> None:
-    send_json_error(
-        stream,
-        HTTPStatus.METHOD_NOT_ALLOWED,
-        "method_not_allowed",
-        "Nothing can be changed here: send GET.",
-        (("Allow", "GET, HEAD"),),
-    )
+        endpoints = {
+            "/healthz": endpoint(_send_health),
+            "/metrics": endpoint(_send_metrics),
+        }
+        super().__init__(endpoints, host=host, port=port, clock=clock)
 
 
 def _send_health(stream: ResponseStream, stats: Stats) -> None:
@@ -275,35 +230,3 @@ def _send_metrics(stream: ResponseStream, stats: Stats) -> None:
     stream.send_head(ResponseHead(HTTPStatus.OK, HTTPStatus.OK.phrase, headers))
     stream.send_data(body)
     stream.end()
-
-
-class _Connection:
-    """A client's connection, and the requests on it: what they send is of no use."""
-
-    def __init__(self, admin: AdminServer) -> None:
-        self._admin = admin
-
-    def request_head(
-        self, head: RequestHead, stream: ResponseStream, at_ns: int
-    ) -> _Connection:
-        del at_ns
-        self._admin.answer(head, stream)
-        return self
-
-    def connection_closed(self) -> None:
-        pass
-
-    def request_data(self, data: bytes, at_ns: int) -> None:
-        pass
-
-    def request_end(self, at_ns: int, trailers: Headers) -> None:
-        pass
-
-    def client_gone(self, at_ns: int, error: BaseException | None) -> None:
-        pass
-
-    def pause_response(self) -> None:
-        pass
-
-    def resume_response(self) -> None:
-        pass

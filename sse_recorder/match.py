@@ -616,7 +616,13 @@ class _Group:
 
     paths: Paths
     entries: list[int] = field(default_factory=list)
-    served: int = 0
+    served: dict[str, int] = field(default_factory=dict)
+    """How many of them have answered, by the scope of the requests."""
+
+    @property
+    def used(self) -> int:
+        """How many have answered in any scope."""
+        return max(self.served.values(), default=0)
 
 
 class Matcher(Generic[T]):
@@ -625,6 +631,7 @@ class Matcher(Generic[T]):
     Rules:
         order: requests that are equal are answered in recorded order.
         last: the last of them answers again when they run out.
+        scope: each scope, such as a test, is answered from the first one on.
 
     A recording answers a request whose content is equal and whose path matches; where
     the paths of several match, the closest ones answer, and as one series when they are
@@ -672,36 +679,46 @@ class Matcher(Generic[T]):
         self._entries.append(_Entry(recording, method, paths, request))
 
     def find(
-        self, method: str, target: str, headers: Headers, body: bytes
+        self,
+        method: str,
+        target: str,
+        headers: Headers,
+        body: bytes,
+        *,
+        scope: str = "",
     ) -> T | Miss[T]:
         """Return the recording that answers a masked request, or why none does."""
         live = canonical(method, target, headers, body)
         closest = self._closest(live)
         if not closest:
             return self._miss(live)
-        waiting = [group for group in closest if group.served < len(group.entries)]
+        waiting = [
+            (group.entries[served], group, served)
+            for group in closest
+            if (served := group.served.get(scope, 0)) < len(group.entries)
+        ]
         if waiting:
-            group = min(waiting, key=lambda group: group.entries[group.served])
-            group.served += 1
-            return self._entries[group.entries[group.served - 1]].recording
+            entry, group, served = min(waiting, key=lambda first: first[0])
+            group.served[scope] = served + 1
+            return self._entries[entry].recording
         return self._entries[max(group.entries[-1] for group in closest)].recording
 
     def reset(self) -> None:
         """Start again: nothing has been served."""
         for group in self._all_groups():
-            group.served = 0
+            group.served.clear()
 
     def used(self) -> list[T]:
         """Return the recordings that have been served, in recorded order."""
         served = [
-            at for group in self._all_groups() for at in group.entries[: group.served]
+            at for group in self._all_groups() for at in group.entries[: group.used]
         ]
         return [self._entries[at].recording for at in sorted(served)]
 
     def unused(self) -> list[T]:
         """Return the recordings that nobody asked for yet, in recorded order."""
         waiting = [
-            at for group in self._all_groups() for at in group.entries[group.served :]
+            at for group in self._all_groups() for at in group.entries[group.used :]
         ]
         return [self._entries[at].recording for at in sorted(waiting)]
 

@@ -1,12 +1,7 @@
 """Replay: recorded exchanges served again, at the pace at which they came.
 
-`Player` is a machine without I/O or clock.  It is given one exchange and the moment at
-which the live request was complete; it says when the next step is due, and gives the
-steps when it is told that it is time.  The recorded times are counted from the end of
-the recorded request (`sent_ns`), because that is what both runs have in common, and
-every due time is absolute: a late step does not make the next one later.
-
-`ReplayServer` is the shell round it: it matches requests, and plays on one `Timer`.
+`ReplayServer` is a shell round `sse_recorder.playback`: it matches requests, and plays
+on one `Timer`.
 
 What is served, and how:
 
@@ -16,22 +11,28 @@ What is served, and how:
 - One whose upstream gave no response head is answered with 502, as it was then.
 - Exchanges that are open, or that the recorder itself did not get whole (`incomplete`),
   are not served; `skipped` counts them.
+
+A request may ask for what is else set for all of them, by headers that take no part in
+matching: `X-SSE-Recorder-Speed`, `X-SSE-Recorder-Fault` (any number of them) and
+`X-SSE-Recorder-Scope`, which begins at the first recording again.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import random
 from array import array
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from http import HTTPStatus
 from pathlib import Path
-from typing import Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from sse_recorder.clock import SYSTEM, Clock
 from sse_recorder.errors import StoreError, UsageError
 from sse_recorder.exchange import (
-    RESET,
     Chunk,
     Exchange,
     Headers,
@@ -40,172 +41,45 @@ from sse_recorder.exchange import (
     ResponseHead,
     header,
 )
+from sse_recorder.faults import Disturbance, Spec, parse
 from sse_recorder.http1 import framing
 from sse_recorder.http1.answers import send_json, send_json_error
+from sse_recorder.http1.connection import ConnectionHandler, StreamHandler
 from sse_recorder.http1.response import ResponseStream
 from sse_recorder.http1.server import Server
 from sse_recorder.match import Matcher, Miss
+from sse_recorder.playback import (
+    MAX_SPEED,
+    Break,
+    Data,
+    End,
+    Fail,
+    Head,
+    Lateness,
+    Pace,
+    Player,
+    Recording,
+    Step,
+)
 from sse_recorder.redact import Redactor
 from sse_recorder.store.store import Store
 from sse_recorder.timer import Timer
 
 log = logging.getLogger("sse_recorder.replay")
 
-MAX_SPEED: Final = float("inf")
 _SKIPPED: Final = (None, Outcome.INCOMPLETE)
-_NS_PER_S: Final = 1_000_000_000
+_STREAMS: Final = (1, 9, 99, 999)
+"""Where the numbers of streams that lateness is told for end; the rest is one more."""
+_PREFIX: Final = "x-sse-recorder-"
+_MISSES_KEPT: Final = 100
 
 
-class Head(NamedTuple):
-    """Send the response head."""
+class Wishes(NamedTuple):
+    """What one request asks for."""
 
-    head: ResponseHead
-
-
-class Data(NamedTuple):
-    """Send a chunk, as one write."""
-
-    data: bytes
-
-
-class End(NamedTuple):
-    """End the response as its framing says."""
-
-    trailers: Headers
-
-
-class Break(NamedTuple):
-    """Break the connection."""
-
-    reset: bool
-
-
-class Fail(NamedTuple):
-    """Answer that the upstream could not be reached."""
-
-    status: HTTPStatus
-    message: str
-
-
-Step = Head | Data | End | Break | Fail
-
-
-class Recording:
-    """An exchange with its steps, in memory, ready to be played any number of times."""
-
-    __slots__ = ("exchange", "offsets_ns", "steps")
-
-    def __init__(self, exchange: Exchange, chunks: Iterable[Chunk]) -> None:
-        """Lay out the steps of an exchange.
-
-        Raises:
-            UsageError: its head cannot be sent, because it holds what no header may.
-        """
-        self.exchange = exchange
-        origin_ns = exchange.sent_ns or 0
-        timed = list(_steps(exchange, chunks))
-        self.steps = [step for _, step in timed]
-        # A response may begin before its request is complete; a replay's cannot,
-        # because only the whole request can be matched.
-        self.offsets_ns = [max(0, at_ns - origin_ns) for at_ns, _ in timed]
-
-
-class Player:
-    """Says what of a recording is due."""
-
-    __slots__ = ("_anchor_ns", "_at", "_recording", "_speed")
-
-    def __init__(
-        self, recording: Recording, anchor_ns: int, *, speed: float = 1.0
-    ) -> None:
-        """Begin to play.
-
-        Args:
-            recording: what to play.
-            anchor_ns: when the live request was complete.
-            speed: how many times as fast as recorded; `MAX_SPEED` for no waiting.
-        """
-        self._recording = recording
-        self._anchor_ns = anchor_ns
-        self._speed = speed
-        self._at = 0
-
-    @property
-    def due_ns(self) -> int | None:
-        """When the next step is due; None after the last."""
-        if self._at == len(self._recording.steps):
-            return None
-        offset_ns = self._recording.offsets_ns[self._at]
-        return self._anchor_ns + round(offset_ns / self._speed)
-
-    def take(self, now_ns: int) -> tuple[int, Step] | None:
-        """Give the next step with its due time, if it is due by now."""
-        due_ns = self.due_ns
-        if due_ns is None or due_ns > now_ns:
-            return None
-        step = self._recording.steps[self._at]
-        self._at += 1
-        return due_ns, step
-
-
-def _steps(exchange: Exchange, chunks: Iterable[Chunk]) -> Iterable[tuple[int, Step]]:
-    ended_ns = exchange.ended_ns or 0
-    if exchange.status is None:
-        yield ended_ns, _no_answer(exchange)
-        return
-    head = ResponseHead(
-        exchange.status,
-        exchange.reason or "",
-        framing.end_to_end(exchange.response_headers),
-    )
-    framing.encode_response(head)  # whatever is wrong with it is found out here
-    yield exchange.headers_ns or 0, Head(head)
-    for chunk in chunks:
-        yield chunk.at_ns, Data(chunk.data)
-    if exchange.outcome is Outcome.COMPLETE:
-        yield ended_ns, End(exchange.response_trailers)
-    else:
-        yield ended_ns, Break(reset=(exchange.error or "").startswith(RESET))
-
-
-def _no_answer(exchange: Exchange) -> Step:
-    match exchange.outcome:
-        case Outcome.CLIENT_ABORT:
-            return Break(reset=False)  # it left before there was anything to see
-        case Outcome.TIMEOUT:
-            status = HTTPStatus.GATEWAY_TIMEOUT
-        case _:
-            status = HTTPStatus.BAD_GATEWAY
-    return Fail(status, exchange.error or "the upstream gave no answer")
-
-
-@dataclass(frozen=True, slots=True)
-class Lateness:
-    """How much later than due the steps of a replay left, in nanoseconds."""
-
-    count: int
-    p50_ns: int
-    p99_ns: int
-    max_ns: int
-
-    @classmethod
-    def of(cls, values: Iterable[int]) -> Lateness:
-        """Summarise; percentiles are those of the nearest rank."""
-        ordered = sorted(values)
-        if not ordered:
-            return cls(0, 0, 0, 0)
-        last = len(ordered) - 1
-        p50, p99 = (ordered[round(last * q)] for q in (0.5, 0.99))
-        return cls(len(ordered), p50, p99, ordered[-1])
-
-    def __str__(self) -> str:
-        """Say it in milliseconds."""
-        if not self.count:
-            return "nothing was played"
-        p50, p99, most = (
-            f"{ns / 1e6:.3f}" for ns in (self.p50_ns, self.p99_ns, self.max_ns)
-        )
-        return f"n={self.count} p50={p50} ms p99={p99} ms max={most} ms"
+    pace: Pace
+    faults: tuple[Spec, ...]
+    scope: str
 
 
 class ReplayServer:
@@ -222,7 +96,12 @@ class ReplayServer:
         self,
         *sources: str | Path,
         speed: float = 1.0,
+        pace: Pace | None = None,
+        faults: Iterable[str | Spec] = (),
+        seed: int = 0,
+        step: bool = False,
         on_miss: HTTPStatus = HTTPStatus.NOT_FOUND,
+        fallback: Callable[[], ConnectionHandler] | None = None,
         host: str = "127.0.0.1",
         port: int = 0,
         redactor: Redactor | None = None,
@@ -234,7 +113,13 @@ class ReplayServer:
         Args:
             sources: folders and cassettes, in the order in which they answer.
             speed: how many times as fast as recorded; `MAX_SPEED` for no waiting.
+            pace: the speed and more, in its place.
+            faults: what is done to every response; see `sse_recorder.faults`.
+            seed: what jitter and faults are drawn from.
+            step: hold every response back, until `release` lets events go.
             on_miss: the status of the answer to what matches no recording.
+            fallback: makes what such requests of a connection go to instead, such as
+                `Recorder.connection`.
             host: the address to listen on.
             port: 0 picks one.
             redactor: what masked the recordings.
@@ -243,9 +128,13 @@ class ReplayServer:
 
         Raises:
             StoreError: a source cannot be read, or none has an exchange to serve.
+            UsageError: a fault is none.
         """
-        self.speed = speed
+        self.pace = pace or Pace(speed=speed)
+        self.faults = tuple(parse(f) if isinstance(f, str) else f for f in faults)
+        self.seed = seed
         self.on_miss = on_miss
+        self.fallback = fallback
         self.clock = clock
         self.redactor = redactor or Redactor()
         self.matcher: Matcher[Recording] = Matcher()
@@ -253,13 +142,23 @@ class ReplayServer:
         """Requests that were answered from a recording."""
         self.missed = 0
         """Requests that no recording matched."""
+        self.misses: deque[Miss[Recording]] = deque(maxlen=_MISSES_KEPT)
+        """The latest of them, and why."""
         self.skipped = 0
         """Exchanges that cannot be served."""
         self.loaded = 0
         """Exchanges that can."""
         self.held = 0
         """Steps that left late because their client was not reading."""
-        self.lateness_ns: array[int] = array("q")
+        self.fault_report: list[str] = []
+        """What faults did, a line for each of them and of the responses."""
+        self.playing: set[_Replay] = set()
+        """The responses that are under way."""
+        self._late: dict[int, array[int]] = {}
+        self.is_stepping = step
+        """Whether responses wait for `release`."""
+        self._waiting = 0  # events that were released before anybody asked
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._address = (host, port)
         self._precise = precise
         self._timer: Timer | None = None
@@ -287,7 +186,77 @@ class ReplayServer:
     @property
     def lateness(self) -> Lateness:
         """How late the steps left so far."""
-        return Lateness.of(self.lateness_ns)
+        return Lateness.of(late for values in self._late.values() for late in values)
+
+    def lateness_by_streams(self) -> dict[str, Lateness]:
+        """Return the same by how many responses were under way: `1`, `2-9`, …."""
+        return {_streams(top): Lateness.of(v) for top, v in sorted(self._late.items())}
+
+    def note_late(self, late_ns: int) -> None:
+        """Note how late a step left."""
+        count = len(self.playing)
+        top = next((most for most in _STREAMS if count <= most), _STREAMS[-1] + 1)
+        self._late.setdefault(top, array("q")).append(late_ns)
+
+    def assert_punctual(self, **most_ms: float) -> None:
+        """Check how late the steps left.
+
+        Args:
+            most_ms: `p50_ms`, `p99_ms` or `max_ms`, each the most that is allowed.
+
+        Raises:
+            AssertionError: one was later, or nothing was played.
+        """
+        lateness = self.lateness
+        found = {
+            "p50_ms": lateness.p50_ns / 1e6,
+            "p99_ms": lateness.p99_ns / 1e6,
+            "max_ms": lateness.max_ns / 1e6,
+        }
+        late = {
+            name: found[name] for name, most in most_ms.items() if found[name] > most
+        }
+        if late or not lateness.count:
+            raise AssertionError(
+                f"the replay was not punctual: {lateness}; allowed were {most_ms}"
+            )
+
+    def report(self) -> dict[str, Any]:
+        """Return what was served, what was not, and how late, as JSON can hold it."""
+        return {
+            "served": self.served,
+            "missed": self.missed,
+            "skipped": self.skipped,
+            "unused": [r.exchange.exchange_id for r in self.matcher.unused()],
+            "held_steps": self.held,
+            "lateness": self.lateness._asdict(),
+            "lateness_by_streams": {
+                streams: lateness._asdict()
+                for streams, lateness in self.lateness_by_streams().items()
+            },
+            "faults": self.fault_report,
+        }
+
+    def release(self, events: int = 1) -> None:
+        """Let the next events of every response go, in step mode; from any thread.
+
+        What is released while nothing is asked for is for the next request.
+        """
+        assert self._loop is not None, "start() comes first"
+        self._loop.call_soon_threadsafe(self._release, events)
+
+    def _release(self, events: int) -> None:
+        if not self.playing:
+            self._waiting += events
+        for replay in tuple(self.playing):
+            replay.release(events)
+
+    def released(self) -> int | None:
+        """Return how many events the next response may begin with; None for all."""
+        if not self.is_stepping:
+            return None
+        waiting, self._waiting = self._waiting, 0
+        return waiting
 
     async def start(self) -> None:
         """Listen.
@@ -295,6 +264,7 @@ class ReplayServer:
         Raises:
             ListenError: the address is taken or not ours.
         """
+        self._loop = asyncio.get_running_loop()
         self._timer = Timer(self.clock, precise=self._precise)
         await self._server.listen(*self._address)
 
@@ -321,13 +291,25 @@ class ReplayServer:
                 )
 
 
+def _streams(top: int) -> str:
+    if top > _STREAMS[-1]:
+        return f"{top}+"
+    before = max((most + 1 for most in _STREAMS if most < top), default=top)
+    return str(top) if before == top else f"{before}-{top}"
+
+
 def _recording(source: Path, exchange: Exchange, chunks: Iterable[Chunk]) -> Recording:
+    headers = framing.end_to_end(exchange.response_headers)
     try:
-        return Recording(exchange, chunks)
+        recording = Recording(replace(exchange, response_headers=headers), chunks)
+        for _, step in recording.timeline[:1]:
+            if isinstance(step, Head):
+                framing.encode_response(step.head)  # whatever is wrong is found here
     except UsageError as error:
         raise StoreError(
             f"{source}: exchange {exchange.exchange_id} cannot be served: {error}"
         ) from error
+    return recording
 
 
 class _Connection:
@@ -335,28 +317,38 @@ class _Connection:
 
     def __init__(self, server: ReplayServer) -> None:
         self._server = server
+        self._fallback = server.fallback() if server.fallback else None
 
     def request_head(
         self, head: RequestHead, stream: ResponseStream, at_ns: int
     ) -> _Replay:
-        del at_ns
         if (header(head.headers, "expect") or "").lower() == "100-continue":
             stream.send_informational(ResponseHead(100, "Continue"))
-        return _Replay(self._server, head, stream)
+        return _Replay(self._server, head, stream, at_ns, self._fallback)
 
     def connection_closed(self) -> None:
-        pass
+        if self._fallback is not None:
+            self._fallback.connection_closed()
 
 
 class _Replay:
     """One request, and the recording that answers it."""
 
     def __init__(
-        self, server: ReplayServer, head: RequestHead, stream: ResponseStream
+        self,
+        server: ReplayServer,
+        head: RequestHead,
+        stream: ResponseStream,
+        began_ns: int,
+        fallback: ConnectionHandler | None,
     ) -> None:
+        self.head = head
+        """Of the request."""
         self._server = server
-        self._head = head
         self._stream = stream
+        self._began_ns = began_ns
+        self._fallback = fallback
+        self._other: StreamHandler | None = None  # who answers in our place
         self._body: list[bytes] = []
         self._player: Player | None = None
         self._state: Literal["playing", "paused", "over"] = "playing"
@@ -368,29 +360,88 @@ class _Replay:
         self._body.append(data)
 
     def request_end(self, at_ns: int, trailers: Headers) -> None:
-        del trailers
         server = self._server
-        head = server.redactor.request_head(self._head)
-        body = server.redactor.whole_body(self._head, b"".join(self._body))
-        found = server.matcher.find(head.method, head.target, head.headers, body)
+        try:
+            wishes = _wishes(server, self.head.headers)
+        except UsageError as error:
+            status, kind = HTTPStatus.BAD_REQUEST, "bad_control_header"
+            send_json_error(self._stream, status, kind, f"{error}.")
+            return
+        head = server.redactor.request_head(self.head)
+        body = server.redactor.whole_body(self.head, b"".join(self._body))
+        found = server.matcher.find(
+            head.method, head.target, head.headers, body, scope=wishes.scope
+        )
+        if isinstance(found, Miss) and self._fallback is not None:
+            self._hand_over(self._fallback, at_ns, trailers)
+            return
         if isinstance(found, Miss):
             server.missed += 1
+            server.misses.append(found)
             send_json(self._stream, server.on_miss, found.to_json(_describe))
             return
         server.served += 1
-        self._player = Player(found, at_ns, speed=server.speed)
+        server.playing.add(self)
+        self._player = self._prepare(found, wishes, at_ns)
         self._play()
 
+    def _hand_over(
+        self, fallback: ConnectionHandler, at_ns: int, trailers: Headers
+    ) -> None:
+        """Have the whole request answered by somebody else."""
+        other = fallback.request_head(self.head, self._stream, self._began_ns)
+        self._other = other
+        for data in self._body:
+            other.request_data(data, at_ns)
+        if not self._stream.finished:
+            other.request_end(at_ns, trailers)
+
+    def _prepare(self, found: Recording, wishes: Wishes, at_ns: int) -> Player:
+        """Return what plays a recording as it was asked for."""
+        server, exchange = self._server, found.exchange
+        name = exchange.exchange_id
+        rng = random.Random(f"{server.seed}/{name}")  # noqa: S311 - it has to come again
+        timeline = wishes.pace.apply(found.timeline, rng)
+        if wishes.faults:
+            disturbance = Disturbance(
+                wishes.faults,
+                seed=server.seed,
+                name=name,
+                dialect=exchange.dialect or "generic",
+            )
+            timeline = disturbance.apply(timeline)
+            server.fault_report += [
+                f"{exchange.method} {exchange.path}: {line}"
+                for line in disturbance.report
+            ]
+        return Player(timeline, at_ns, released=server.released())
+
+    def release(self, events: int) -> None:
+        """Let so many more events go."""
+        if self._player is not None:
+            self._player.release(events)
+            if not self._is_timed:
+                self._play()
+
     def client_gone(self, at_ns: int, error: BaseException | None) -> None:
-        del at_ns, error
+        if self._other is not None:
+            self._other.client_gone(at_ns, error)
+        self._end()
+
+    def _end(self) -> None:
         self._state = "over"
+        self._server.playing.discard(self)
 
     def pause_response(self) -> None:
-        if self._state == "playing":
+        if self._other is not None:
+            self._other.pause_response()
+        elif self._state == "playing":
             self._state = "paused"
 
     def resume_response(self) -> None:
-        if self._state == "paused":
+        if self._other is not None:
+            self._other.resume_response()
+        elif self._state == "paused":
             self._state = "playing"
             self._resumed_ns = self._server.clock.monotonic_ns()
             if not self._is_timed:
@@ -403,7 +454,7 @@ class _Replay:
             self._play_due()
         except Exception:
             log.exception("a replay failed; please report this")
-            self._state = "over"
+            self._end()
             self._stream.abort(reset=True)
 
     def _play_due(self) -> None:
@@ -417,8 +468,10 @@ class _Replay:
             self._do(step)
             if due_ns < self._resumed_ns:
                 server.held += 1
-            else:
-                server.lateness_ns.append(now_ns() - due_ns)
+            elif not player.is_stepping:
+                server.note_late(now_ns() - due_ns)
+        if self._stream.finished:
+            self._end()
         if self._state == "playing" and (next_ns := player.due_ns) is not None:
             self._is_timed = True
             server.timer.call_at(next_ns, self._play)
@@ -436,6 +489,42 @@ class _Replay:
                 stream.abort(reset=reset)
             case Fail(status, message):
                 send_json_error(stream, status, "upstream_error", message)
+
+
+def _wishes(server: ReplayServer, headers: Headers) -> Wishes:
+    """Return what a request asks for.
+
+    Raises:
+        UsageError: it asks for what there is not.
+    """
+    pace, faults, scope = server.pace, server.faults, ""
+    asked: list[Spec] = []
+    for name, value in headers:
+        lower = name.lower()
+        if lower == f"{_PREFIX}speed":
+            pace = replace(pace, speed=speed_of(value))
+        elif lower == f"{_PREFIX}fault":
+            asked.append(parse(value))
+        elif lower == f"{_PREFIX}scope":
+            scope = value
+    return Wishes(pace, tuple(asked) or faults, scope)
+
+
+def speed_of(text: str) -> float:
+    """Read a speed: a factor, or `max`.
+
+    Raises:
+        UsageError: it is none.
+    """
+    if text == "max":
+        return MAX_SPEED
+    try:
+        speed = float(text)
+    except ValueError:
+        speed = 0.0
+    if not 0 < speed < MAX_SPEED:
+        raise UsageError(f"{text!r} is not a speed: give a number above 0, or max")
+    return speed
 
 
 def _describe(recording: Recording) -> dict[str, object]:

@@ -113,29 +113,3 @@ def test_every_outcome_has_a_sample() -> None:
     """None is forgotten when one is added."""
     for outcome in Outcome:
         assert f'{{outcome="{outcome}"}}' in exposition(STATS)
-
-
-def test_other_requests_are_told_what_there_is() -> None:
-    """A mistyped path and a method that changes something are errors."""
-    with asking(STATS) as http:
-        lost, posted = http.get("/health"), http.post("/metrics", content=b"x" * 99)
-        assert http.get("/healthz").status_code == 200
-    assert lost.status_code == 404
-    assert "/healthz and /metrics" in lost.json()["error"]["message"]
-    assert (posted.status_code, posted.headers["allow"]) == (405, "GET, HEAD")
-
-
-def test_counts_that_cannot_be_read_break_the_answer(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    """A probe fails then, as it should, and the log says why."""
-
-    async def read() -> Stats:
-        raise ZeroDivisionError
-
-    with (
-        running(AdminServer(read)) as admin,
-        pytest.raises(httpx.TransportError),
-    ):
-        httpx.get(f"{admin.url}/healthz", trust_env=False)
-    assert "please report this" in caplog.text

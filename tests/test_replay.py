@@ -12,55 +12,15 @@ from typing import Any
 
 import pytest
 from http1.wire import Peer, Run, upstream
-from hypothesis import given
-from hypothesis import strategies as st
 
+from recordings import CHUNKS, MS, exchange
 from sse_recorder.errors import StoreError
 from sse_recorder.exchange import Chunk, Exchange, Outcome
+from sse_recorder.playback import MAX_SPEED, Pace
 from sse_recorder.proxy import Recorder
-from sse_recorder.replay import (
-    MAX_SPEED,
-    Break,
-    Data,
-    End,
-    Fail,
-    Head,
-    Lateness,
-    Player,
-    Recording,
-    ReplayServer,
-)
+from sse_recorder.replay import ReplayServer
 from sse_recorder.store import cassette
 from sse_recorder.store.store import Store
-
-MS = 1_000_000
-CHUNKS = [Chunk(30 * MS, b"data: a\n\n"), Chunk(50 * MS, b"da"), Chunk(50 * MS, b"ta")]
-
-
-def exchange(**changes: object) -> Exchange:
-    """Return an exchange that went well, changed as a test needs it."""
-    values: dict[str, object] = {
-        "exchange_id": "01936a3e-8c00-7abc-9def-0123456789ab",
-        "recorder_id": "r",
-        "started_at": 1_700_000_000_000_000_000,
-        "method": "POST",
-        "url": "http://host/chat?x=1",
-        "path": "/chat",
-        "request_headers": (("Content-Type", "application/json"),),
-        "request_body": b'{"a": 1, "b": 2}',
-        "status": 200,
-        "reason": "OK",
-        "http_version": "1.1",
-        "response_headers": (
-            ("Content-Type", "text/event-stream"),
-            ("Transfer-Encoding", "chunked"),
-        ),
-        "outcome": Outcome.COMPLETE,
-        "sent_ns": 10 * MS,
-        "headers_ns": 20 * MS,
-        "ended_ns": 60 * MS,
-    }
-    return Exchange(**(values | changes))  # type: ignore[arg-type]
 
 
 def saved(path: Path, *exchanges: Exchange) -> Path:
@@ -112,71 +72,6 @@ async def replaying(
         await server.stop()
 
 
-def played(player: Player, now_ns: int) -> list[tuple[int, object]]:
-    """Take all that is due by a moment."""
-    return list(iter(lambda: player.take(now_ns), None))
-
-
-def test_due_times_count_from_the_end_of_the_request() -> None:
-    """What the server took is kept; what the request took is the client's affair."""
-    player = Player(Recording(exchange(), CHUNKS), anchor_ns=1_000 * MS)
-    steps = played(player, 10_000 * MS)
-    assert [due // MS for due, _ in steps] == [1_010, 1_020, 1_040, 1_040, 1_050]
-    assert [type(step) for _, step in steps] == [Head, Data, Data, Data, End]
-    assert player.due_ns is None
-
-
-def test_a_step_is_given_when_it_is_due_and_not_before() -> None:
-    """The machine has no clock: it is told what time it is."""
-    player = Player(Recording(exchange(), CHUNKS), anchor_ns=0)
-    assert player.due_ns == 10 * MS
-    assert player.take(10 * MS - 1) is None
-    assert [due for due, _ in played(player, 20 * MS)] == [10 * MS, 20 * MS]
-    assert player.take(40 * MS - 1) is None
-    assert [step for _, step in played(player, 40 * MS)] == [Data(b"da"), Data(b"ta")]
-
-
-@given(st.floats(0.01, 1000), st.integers(0, 10**15))
-def test_speed_divides_every_offset(speed: float, anchor_ns: int) -> None:
-    """Twice as fast is half the time, from the same anchor, for every step."""
-    recording = Recording(exchange(), CHUNKS)
-    plain = played(Player(recording, 0), 10**18)
-    fast = played(Player(recording, anchor_ns, speed=speed), 10**18)
-    for (due_ns, step), (fast_ns, same) in zip(plain, fast, strict=True):
-        assert fast_ns - anchor_ns == round(due_ns / speed)
-        assert step == same
-
-
-def test_the_highest_speed_waits_for_nothing() -> None:
-    """With `max` everything is due when the request is complete."""
-    player = Player(Recording(exchange(), CHUNKS), 77, speed=MAX_SPEED)
-    assert {due for due, _ in played(player, 77)} == {77}
-
-
-@pytest.mark.parametrize(
-    ("changes", "last"),
-    [
-        ({"outcome": Outcome.UPSTREAM_ABORT, "error": "reset: …"}, Break(reset=True)),
-        ({"outcome": Outcome.UPSTREAM_ABORT, "error": "eof: …"}, Break(reset=False)),
-        ({"outcome": Outcome.CLIENT_ABORT}, Break(reset=False)),
-        ({"response_trailers": (("X", "1"),)}, End((("X", "1"),))),
-        (
-            {"status": None, "outcome": Outcome.UPSTREAM_ERROR, "error": "refused"},
-            Fail(HTTPStatus.BAD_GATEWAY, "refused"),
-        ),
-        ({"status": None, "outcome": Outcome.CLIENT_ABORT}, Break(reset=False)),
-        (
-            {"status": None, "outcome": Outcome.TIMEOUT, "error": None},
-            Fail(HTTPStatus.GATEWAY_TIMEOUT, "the upstream gave no answer"),
-        ),
-    ],
-)
-def test_an_exchange_ends_as_it_ended(changes: dict[str, object], last: object) -> None:
-    """Clients treat an end, a reset and an error apart, so a replay does, too."""
-    steps = played(Player(Recording(exchange(**changes), CHUNKS), 0), 10**12)
-    assert steps[-1] == (50 * MS, last)
-
-
 def test_a_replay_has_the_recorded_bytes_and_boundaries(
     run: Run, tmp_path: Path
 ) -> None:
@@ -190,7 +85,8 @@ def test_a_replay_has_the_recorded_bytes_and_boundaries(
             await client.expect(WHOLE)
             assert asyncio.get_running_loop().time() - began >= 0.049
             assert (server.lateness.count, server.served) == (5, 1)
-            assert min(server.lateness_ns) >= 0
+            assert server.lateness.p50_ns > 0
+            assert list(server.lateness_by_streams()) == ["1"]
 
     run(main())
 
@@ -421,10 +317,237 @@ def test_incomplete_and_open_exchanges_are_not_served(tmp_path: Path) -> None:
         )
 
 
-def test_lateness_says_the_nearest_rank() -> None:
-    """Percentiles of few values are values that occurred."""
-    assert Lateness.of([]) == Lateness(0, 0, 0, 0)
-    assert Lateness.of([5]) == Lateness(1, 5, 5, 5)
-    assert Lateness.of(range(101)) == Lateness(101, 50, 99, 100)
-    text = str(Lateness(2, 1_500_000, 2_000_000, 2_000_001))
-    assert text == "n=2 p50=1.500 ms p99=2.000 ms max=2.000 ms"
+ONE, PING = b"data: one\n\n", b": ping\n\n"
+TWO, THREE = "event: e\ndata: né\n\n".encode(), b"data: three\n\n"
+EVENTS = ONE + PING + TWO + THREE
+BREAKS = {
+    "cut@event:1": (ONE, False),
+    "reset@event:1": (ONE, True),
+    "cut@bytes:7": (EVENTS[:7], False),
+    "reset@bytes:13": (EVENTS[:13], True),
+    "reset@ms:15": (ONE + PING, True),
+}
+CHANGES = {
+    "drop@event:2": (ONE + PING, THREE),
+    "duplicate@event:2": (ONE + PING, TWO, TWO, THREE),
+    "delay=10ms@event:1": (ONE, PING, TWO + THREE),
+    "stall=20ms@event:1": (ONE, PING, TWO + THREE),
+    "first-byte=20ms": (ONE + PING, TWO + THREE),
+    "reslice=merge": (EVENTS,),
+    "reslice=utf8": (ONE + PING, TWO[:17], TWO[17:] + THREE),
+    "error=late@event:1": (
+        ONE,
+        b'event: error\ndata: {"error":{"type":"injected_fault","message":"late"}}\n\n',
+    ),
+}
+
+
+def two_chunks(path: Path) -> Path:
+    """Save an exchange with events in two chunks, 10 ms apart."""
+    chunks = [Chunk(20 * MS, ONE + PING), Chunk(30 * MS, TWO + THREE)]
+    path.write_text(
+        cassette.dumps(exchange(headers_ns=15 * MS, ended_ns=40 * MS), chunks)
+    )
+    return path
+
+
+@pytest.mark.parametrize("fault", BREAKS)
+def test_a_fault_breaks_the_connection_where_it_says(
+    run: Run, tmp_path: Path, fault: str
+) -> None:
+    """The socket has all that is before the place, and then the break."""
+    body, is_reset = BREAKS[fault]
+    path = two_chunks(tmp_path / "a.sse.jsonl")
+
+    async def main() -> None:
+        async with replaying(path, faults=[fault]) as (server, client):
+            client.send(request())
+            received = await client.read_until(b"\r\n\r\n")
+            more, was_reset = await to_the_end(client)
+            received += more
+            assert was_reset == is_reset
+            assert unchunked(received.partition(b"\r\n\r\n")[2]) == body
+            (line,) = server.fault_report
+            assert line.startswith(f"POST /chat: {fault}: ")
+
+    run(main())
+
+
+async def to_the_end(client: Peer) -> tuple[bytes, bool]:
+    """Return what comes, and whether a reset ends it."""
+    received = b""
+    try:
+        while data := await client.reader.read(1):
+            received += data
+    except ConnectionResetError:
+        return received, True
+    return received, False
+
+
+def unchunked(data: bytes) -> bytes:
+    """Return the payload of whole chunks."""
+    body = b""
+    while data:
+        size, _, data = data.partition(b"\r\n")
+        body, data = body + data[: int(size, 16)], data[int(size, 16) + 2 :]
+    return body
+
+
+@pytest.mark.parametrize("fault", CHANGES)
+def test_a_fault_changes_the_stream_as_it_says(
+    run: Run, tmp_path: Path, fault: str
+) -> None:
+    """The socket has these chunks and no others, and then the end."""
+    path = two_chunks(tmp_path / "a.sse.jsonl")
+
+    async def main() -> None:
+        async with replaying(path, faults=[fault]) as (_, client):
+            client.send(request())
+            await client.expect(answer(*CHANGES[fault]) + b"0\r\n\r\n")
+
+    run(main())
+
+
+def test_one_byte_is_corrupt_and_the_same_one_again(run: Run, tmp_path: Path) -> None:
+    """The same seed gives the same bytes; another seed gives others."""
+    path = two_chunks(tmp_path / "a.sse.jsonl")
+    bodies = []
+
+    async def main() -> None:
+        for seed in (1, 1, 2):
+            faults = ["corrupt@event:2"]
+            async with replaying(path, faults=faults, seed=seed) as (_, client):
+                client.send(request())
+                received = await client.read_until(b"\r\n0\r\n\r\n")
+                bodies.append(received.partition(b"\r\n\r\n")[2])
+
+    run(main())
+    assert bodies[0] == bodies[1] != bodies[2]
+    clean = answer(ONE + PING, TWO + THREE).partition(b"\r\n\r\n")[2] + b"0\r\n\r\n"
+    assert sum(a != b for a, b in zip(bodies[0], clean, strict=True)) == 1
+
+
+def test_a_stall_ends_with_its_client(run: Run, tmp_path: Path) -> None:
+    """Nothing more comes, and the connection stays."""
+    path = two_chunks(tmp_path / "a.sse.jsonl")
+
+    async def main() -> None:
+        async with replaying(path, faults=["stall@event:1"]) as (server, client):
+            client.send(request())
+            await client.expect(answer(ONE))
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(client.reader.read(1), 0.1)
+            assert len(server.playing) == 1
+
+    run(main())
+
+
+def test_one_request_asks_for_its_own_pace_fault_and_scope(
+    run: Run, tmp_path: Path
+) -> None:
+    """Headers ask for them, take no part in matching, and hold for that request."""
+    path = saved(
+        tmp_path / "a.sse.jsonl", *(exchange(reason=f"Take {n}") for n in (1, 2))
+    )
+
+    async def main() -> None:
+        async with replaying(path, 0.01) as (server, client):
+
+            async def ask(headers: str) -> bytes:
+                client.send(
+                    request().replace(b"\r\n\r\n", f"{headers}\r\n\r\n".encode())
+                )
+                head = await client.read_until(b"\r\n\r\n")
+                ends = b"injected_fault" if b"Take" not in head else b"0\r\n\r\n"
+                await client.read_until(ends)
+                return head.partition(b"\r\n")[0]
+
+            fast = "\r\nX-SSE-Recorder-Speed: max"
+            assert b"Take 1" in await ask(fast)
+            assert b"Take 2" in await ask(fast)
+            assert b"Take 1" in await ask(fast + "\r\nx-sse-recorder-scope: b")
+            assert b"Take 2" in await ask(fast)
+            assert server.served == 4
+            assert not server.fault_report
+
+    run(main())
+
+
+@pytest.mark.parametrize("header", ["Speed: fast", "Fault: explode"])
+def test_what_cannot_be_asked_for_is_told(
+    run: Run, tmp_path: Path, header: str
+) -> None:
+    """A request that asks for what there is not is answered 400, with what there is."""
+    path = saved(tmp_path / "a.sse.jsonl", exchange())
+
+    async def main() -> None:
+        async with replaying(path) as (server, client):
+            head = f"\r\nX-SSE-Recorder-{header}\r\n\r\n".encode()
+            client.send(request().replace(b"\r\n\r\n", head))
+            received = await client.read_until(b"\r\n\r\n")
+            assert received.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+            client.writer.write_eof()
+            error = json.loads(await client.read_all())["error"]
+            assert error["type"] == "bad_control_header"
+            assert "give" in error["message"]
+            assert server.served == 0
+
+    run(main())
+
+
+def test_events_go_when_they_are_released(run: Run, tmp_path: Path) -> None:
+    """In step mode a test says when the next events come."""
+    path = two_chunks(tmp_path / "a.sse.jsonl")
+
+    async def main() -> None:
+        async with replaying(path, step=True) as (server, client):
+            client.send(request())
+            await client.expect(answer())
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(client.reader.read(1), 0.1)
+            server.release(1)
+            await client.expect(b"b\r\n" + ONE + b"\r\n")
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(client.reader.read(1), 0.1)
+            server.release(5)
+            assert (
+                unchunked(await client.read_until(b"0\r\n\r\n")) == PING + TWO + THREE
+            )
+            assert server.lateness.count == 0
+
+    run(main())
+
+
+def test_a_replay_can_be_held_to_its_times(run: Run, tmp_path: Path) -> None:
+    """A test says how late is too late, and is told how late it was."""
+    path = saved(tmp_path / "a.sse.jsonl", exchange())
+
+    async def main() -> None:
+        async with replaying(path) as (server, client):
+            with pytest.raises(AssertionError, match="nothing was played"):
+                server.assert_punctual(max_ms=1e9)
+            client.send(request())
+            await client.expect(WHOLE)
+            server.assert_punctual(p50_ms=1e6, p99_ms=1e6, max_ms=1e6)
+            with pytest.raises(AssertionError, match="not punctual: n=5 p50="):
+                server.assert_punctual(max_ms=0)
+            report = json.loads(json.dumps(server.report()))
+            assert (report["served"], report["missed"]) == (1, 0)
+            assert report["lateness_by_streams"]["1"]["count"] == 5
+
+    run(main())
+
+
+def test_the_pace_is_for_every_response(run: Run, tmp_path: Path) -> None:
+    """A cap on gaps is kept by the clock of the client."""
+    path = saved(tmp_path / "a.sse.jsonl", exchange(ended_ns=5_000 * MS))
+
+    async def main() -> None:
+        pace = Pace(max_gap_ns=10 * MS)
+        async with replaying(path, pace=pace) as (_, client):
+            began = asyncio.get_running_loop().time()
+            client.send(request())
+            await client.expect(WHOLE)
+            assert asyncio.get_running_loop().time() - began < 2
+
+    run(main())

@@ -1,8 +1,8 @@
 """`record -- CMD`: running a command beside the recorder.
 
-CMD has our stdin, stdout and stderr, and its exit code becomes ours; 128 + n when
-signal n ended it, 127 when there is no such command and 126 when it cannot be run, as
-shells have it.
+CMD has our stdin, stdout and stderr, and as many open files as we were given.  Its exit
+code becomes ours; 128 + n when signal n ended it, 127 when there is no such command and
+126 when it cannot be run, as shells have it.
 
 Signals that we get are sent on to CMD, and it is CMD that decides when to end.  A
 Ctrl-C is not: the terminal sends it to CMD as well, and many programs take a second one
@@ -19,10 +19,36 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+import click
+
 from sse_recorder.cli.serve import Signals
+from sse_recorder.cli.settings import files_as_given
 from sse_recorder.errors import UsageError
 
+_SEPARATOR: Final = "--"
 _SIGNALLED: Final = 128
+
+
+class Command(click.Command):
+    """A command of ours that may have one of the user's behind `--`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put what stands behind `--` aside."""
+        at = args.index(_SEPARATOR) if _SEPARATOR in args else len(args)
+        ctx.meta[_SEPARATOR] = tuple(args[at + 1 :]) if at < len(args) else None
+        return super().parse_args(ctx, args[:at])
+
+
+def command_of(ctx: click.Context) -> tuple[str, ...] | None:
+    """Return the user's command; None where there is no `--`.
+
+    Raises:
+        UsageError: there is nothing behind it.
+    """
+    argv: tuple[str, ...] | None = ctx.meta[_SEPARATOR]
+    if argv == ():
+        raise UsageError("there is no command behind --: give one, or leave -- away")
+    return argv
 
 
 class NoSuchCommandError(UsageError):
@@ -66,7 +92,8 @@ async def run(argv: Sequence[str], environ: Mapping[str, str], signals: Signals)
     """
     program = find(argv[0], environ)
     try:
-        process = subprocess.Popen(argv, executable=program, env=environ)  # noqa: ASYNC220, S603 - it is short, and what the user asked for
+        with files_as_given():
+            process = subprocess.Popen(argv, executable=program, env=environ)  # noqa: ASYNC220, S603 - it is short, and what the user asked for
     except OSError as error:
         raise NotRunnableError(f"{argv[0]}: {error.strerror}; correct it") from error
     forwarding = asyncio.create_task(_forward(process, signals))

@@ -20,6 +20,18 @@ looked up in the official Python clients (openai 3, anthropic 2, google-genai 3,
 cohere 7, mistralai 3, ollama 0.6, meibel 2) and in litellm.  Every other client can be
 told `SSE_RECORDER_URL`, which is always set.
 
+Who is sent where
+-----------------
+1. A route whose prefix ends with a provider's name takes that provider's clients.
+2. An `--upstream` on a known provider's host takes that provider's clients, and nobody
+   else's: they would hand their keys to a stranger.
+3. Any other `--upstream`, a gateway or a server on this machine, takes the clients of
+   all: it is there to stand in for the APIs.
+4. Who is left over has a route of its own, to where its variable pointed or else to its
+   API.  Beside an upstream its prefix begins with `/-`, so that it takes no path of the
+   upstream's: Groq's own paths begin with `/openai`.
+5. Only where there are routes and no upstream are those who are left over left alone.
+
 How a path composes: openai's client asks for `$OPENAI_BASE_URL/chat/completions`, and
 the recorder for the upstream's path with that behind it.  `/v1` must come in once.  So
 the path in the third column goes into the variable, unless the upstream's URL ends with
@@ -30,12 +42,17 @@ and with `--upstream https://api.openai.com/v1` it is `http://127.0.0.1:PORT`.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
+
+from sse_recorder.errors import UsageError
 
 URL_VARIABLE: Final = "SSE_RECORDER_URL"
 _OLLAMA_PORT: Final = 11434
 _PROXIES: Final = ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY")
+# In front of what must not take paths of the upstream's.
+_APART: Final = "/-"
 
 
 class Provider(NamedTuple):
@@ -46,80 +63,151 @@ class Provider(NamedTuple):
     """What its clients read its base URL from; the first that is set counts."""
     api: str | None
     """Its base URL, as its clients know it; None where each user has another."""
+    domains: tuple[str, ...]
+    """What the names of its hosts end with."""
 
     @property
     def path(self) -> str:
         """What its clients expect in the path of a base URL."""
         return urlsplit(self.api or "").path
 
+    def has(self, host: str) -> bool:
+        """Tell whether a host is one of its own."""
+        return any(f".{host}".endswith(f".{domain}") for domain in self.domains)
+
 
 PROVIDERS: Final = (
     Provider(
-        "openai", ("OPENAI_BASE_URL", "OPENAI_API_BASE"), "https://api.openai.com/v1"
+        "openai",
+        ("OPENAI_BASE_URL", "OPENAI_API_BASE"),
+        "https://api.openai.com/v1",
+        ("openai.com",),
     ),
-    Provider("anthropic", ("ANTHROPIC_BASE_URL",), "https://api.anthropic.com"),
+    Provider(
+        "anthropic",
+        ("ANTHROPIC_BASE_URL",),
+        "https://api.anthropic.com",
+        ("anthropic.com",),
+    ),
     Provider(
         "gemini",
         ("GOOGLE_GEMINI_BASE_URL",),
         "https://generativelanguage.googleapis.com",
+        ("googleapis.com",),
     ),
-    Provider("groq", ("GROQ_BASE_URL",), "https://api.groq.com"),
-    Provider("cohere", ("CO_API_URL",), "https://api.cohere.com"),
-    Provider("mistral", ("MISTRAL_API_BASE",), "https://api.mistral.ai/v1"),
-    Provider("ollama", ("OLLAMA_HOST",), f"http://127.0.0.1:{_OLLAMA_PORT}"),
-    Provider("azure", ("AZURE_OPENAI_ENDPOINT",), None),
-    Provider("meibel", (), "https://api.meibel.ai/v2"),
+    Provider("groq", ("GROQ_BASE_URL",), "https://api.groq.com", ("groq.com",)),
+    Provider(
+        "cohere", ("CO_API_URL",), "https://api.cohere.com", ("cohere.com", "cohere.ai")
+    ),
+    Provider(
+        "mistral", ("MISTRAL_API_BASE",), "https://api.mistral.ai/v1", ("mistral.ai",)
+    ),
+    # On this machine it may be anything that is compatible; its hosts are elsewhere.
+    Provider(
+        "ollama", ("OLLAMA_HOST",), f"http://127.0.0.1:{_OLLAMA_PORT}", ("ollama.com",)
+    ),
+    Provider(
+        "azure",
+        ("AZURE_OPENAI_ENDPOINT",),
+        None,
+        (
+            "openai.azure.com",
+            "cognitiveservices.azure.com",
+            "services.ai.azure.com",
+        ),
+    ),
+    Provider("meibel", (), "https://api.meibel.ai/v2", ("meibel.ai",)),
 )
 
 
-def default_routes(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return a route to each API that is known, where the environment says it is.
+class Plan(NamedTuple):
+    """Where the clients of a command are sent."""
+
+    routes: dict[str, str]
+    """Upstream URLs by prefix, for the recorder."""
+    paths: dict[str, str]
+    """What the base URL of each provider has behind that of the recorder."""
+
+    def variables(self, url: str, environ: Mapping[str, str]) -> dict[str, str]:
+        """Return what is set for the command.
+
+        Args:
+            url: where the recorder listens.
+            environ: the environment that the command would have.
+        """
+        found = {URL_VARIABLE: url, **_without_proxy(url, environ)}
+        for provider in PROVIDERS:
+            if provider.name in self.paths:
+                base = url + self.paths[provider.name]
+                found |= dict.fromkeys(provider.variables, base)
+        return found
+
+
+def plan(
+    upstream: str | None, routes: Mapping[str, str], environ: Mapping[str, str]
+) -> Plan:
+    """Return where the clients of a command are sent, by the rules above.
 
     Args:
+        upstream: where the user sends what no route takes.
+        routes: the user's upstream URLs by prefix.
         environ: the environment; a variable that is set already names the upstream, so
             that a gateway that was used before is used still.
+
+    Raises:
+        UsageError: a variable that is needed cannot be read.
     """
-    routes: dict[str, str] = {}
-    for provider in PROVIDERS:
-        found = (environ[name] for name in provider.variables if environ.get(name))
-        url = next(found, provider.api)
-        if url is not None:
-            routes[f"/{provider.name}"] = url if "://" in url else _from_host(url)
-    return routes
-
-
-def variables(
-    url: str,
-    upstream: str | None,
-    routes: Mapping[str, str],
-    environ: Mapping[str, str],
-    *,
-    as_clients_know_them: bool = False,
-) -> dict[str, str]:
-    """Return what is set for a command whose clients are to ask the recorder.
-
-    Args:
-        url: where the recorder listens.
-        upstream: where it sends what no route takes.
-        routes: upstream URLs by prefix; a prefix that ends with the name of a provider
-            is where the provider's clients are sent.
-        environ: the environment that the command would have.
-        as_clients_know_them: whether the routes' URLs are whole base URLs, as those of
-            `default_routes` are.
-    """
-    found = {URL_VARIABLE: url, **_without_proxy(url, environ)}
+    made = Plan(dict(routes), {})
     prefixes = {prefix.rstrip("/").rpartition("/")[2]: prefix for prefix in routes}
+    owner = _owner(upstream)
+    is_closed = upstream is None and bool(routes)
     for provider in PROVIDERS:
-        prefix = prefixes.get(provider.name)
-        target = upstream if prefix is None else routes[prefix]
-        if target is None:
+        name = provider.name
+        if name in prefixes:
+            prefix = prefixes[name]
+            path = prefix.rstrip("/") + _missing(provider, routes[prefix])
+        elif upstream is not None and owner in {None, provider}:
+            path = _missing(provider, upstream)
+        elif is_closed or (base := _base_url(provider, environ)) is None:
             continue
-        base = url + (prefix or "").rstrip("/")
-        is_whole = urlsplit(target).path.rstrip("/").endswith(provider.path)
-        if not is_whole and not as_clients_know_them:
-            base += provider.path
-        found |= dict.fromkeys(provider.variables, base)
-    return found
+        else:
+            path = f"{_APART if upstream else ''}/{name}"
+            made.routes[path] = base
+        made.paths[name] = path
+    return made
+
+
+def everywhere() -> Plan:
+    """Return that all clients are sent to one place that answers for every API."""
+    return Plan({}, {provider.name: provider.path for provider in PROVIDERS})
+
+
+def _owner(upstream: str | None) -> Provider | None:
+    """Return the provider on whose host an upstream is, if it is a known one."""
+    host = ""
+    with suppress(ValueError):  # whoever makes a route of it says what is wrong
+        host = (urlsplit(upstream or "").hostname or "").rstrip(".")
+    return next((provider for provider in PROVIDERS if provider.has(host)), None)
+
+
+def _missing(provider: Provider, target: str) -> str:
+    """Return what of a client's path an upstream's URL does not have yet."""
+    is_whole = target.partition("?")[0].rstrip("/").endswith(provider.path)
+    return "" if is_whole else provider.path
+
+
+def _base_url(provider: Provider, environ: Mapping[str, str]) -> str | None:
+    """Return where a provider's clients go without us, if anything says it."""
+    for name in provider.variables:
+        if value := environ.get(name):
+            try:
+                return value if "://" in value else _from_host(value)
+            except ValueError as error:
+                raise UsageError(
+                    f"{name} is {value!r}, which is not a URL ({error}): correct it, or"
+                    " unset it"
+                ) from None
+    return provider.api
 
 
 def _from_host(value: str) -> str:

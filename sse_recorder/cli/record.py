@@ -37,11 +37,16 @@ from sse_recorder.http1.limits import Limits as HttpLimits
 from sse_recorder.proxy import Recorder
 from sse_recorder.stats import Stats
 
-_SEPARATOR: Final = "--"
 _ID_WIDTH: Final = 8
 # Options that make no sense beside the others.
 _OF_A_REQUEST: Final = frozenset({"method", "headers", "data", "json", "form", "fail"})
-_OF_A_PROXY: Final = frozenset({"upstream", "routes", "listen", "workers", "admin"})
+_OF_A_PROXY: Final = frozenset(
+    {
+        *("upstream", "routes", "listen", "workers", "admin"),
+        *("on_client_abort", "grace_s"),
+        *("connections", "head_timeout_s", "idle_timeout_s"),
+    }
+)
 _DEFAULTS: Final = Limits()
 _HTTP_DEFAULTS: Final = HttpLimits()
 # Options that are limits, and what they limit.
@@ -78,13 +83,8 @@ class _Pair(click.ParamType[tuple[str, str]]):
         raise click.BadParameter(message, ctx, param)
 
 
-class _Record(click.Command):
-    """A command that knows what stands behind `--`, and tells its options apart."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        at = args.index(_SEPARATOR) if _SEPARATOR in args else len(args)
-        ctx.meta[_SEPARATOR] = tuple(args[at + 1 :]) if at < len(args) else None
-        return super().parse_args(ctx, args[:at])
+class _Record(child.Command):
+    """A command that tells its options apart."""
 
     def format_options(
         self, ctx: click.Context, formatter: click.HelpFormatter
@@ -290,7 +290,10 @@ def record(ctx: click.Context, /, **options: Any) -> int:
     ANTHROPIC_BASE_URL, …) point to the proxy, and SSE_RECORDER_URL does for all others.
     Without --upstream and --route there is a route for every API that is known:
     /openai, /anthropic, /gemini, /groq, /cohere, /mistral, /ollama, /meibel; to where
-    its variable points, if that is set.
+    its variable points, if that is set.  An --upstream on a host of one of these APIs
+    gets that API's clients only, and the others keep such routes (/-/openai, …): no key
+    goes to another vendor.  Any other --upstream, such as a gateway or a server on this
+    machine, stands in for all of them, and gets their keys.
 
     \b
     sse-recorder record -- python agent.py
@@ -304,12 +307,10 @@ def record(ctx: click.Context, /, **options: Any) -> int:
 
     Spans are sent too if OTEL_EXPORTER_OTLP_ENDPOINT is set.
     """
-    argv: tuple[str, ...] | None = ctx.meta[_SEPARATOR]
+    argv = child.command_of(ctx)
     url: str | None = options["url"]
     if url is not None and argv is not None:
         raise UsageError("give a URL, or -- and a command: not both")
-    if argv == ():
-        raise UsageError("there is no command behind --: give one, or leave -- away")
     if url is not None:
         _refuse(
             ctx, _OF_A_PROXY, "is for a proxy: leave it away, or leave the URL away"
@@ -353,16 +354,16 @@ def _settings(
 def _record_proxy(argv: tuple[str, ...] | None, options: Mapping[str, Any]) -> int:
     environ = config.environment()
     upstream, routes = options["upstream"], _unique(options["routes"])
-    has_own = upstream is not None or bool(routes)
+    plan = providers.Plan(routes, {})
     if argv is not None:
         child.find(argv[0], environ)  # before anything is recorded, or said
-        routes = routes if has_own else providers.default_routes(environ)
-    elif not has_own:
+        plan = providers.plan(upstream, routes, environ)
+    elif upstream is None and not routes:
         raise UsageError(
             "nothing says what to record: give --upstream URL, --route /PREFIX=URL, a"
             " URL to ask for, or -- and a command"
         )
-    settings = _settings(options, upstream, routes)
+    settings = _settings(options, upstream, plan.routes)
     service = _service(settings, options)
     admin = _admin(service, options["admin"])
 
@@ -373,15 +374,17 @@ def _record_proxy(argv: tuple[str, ...] | None, options: Mapping[str, Any]) -> i
 
     async def run_command(signals: Signals) -> int:
         begun()
-        variables = providers.variables(
-            service.url, upstream, routes, environ, as_clients_know_them=not has_own
-        )
+        variables = plan.variables(service.url, environ)
         return await child.run(argv or (), {**environ, **variables}, signals)
 
     work = run_command if argv else announce(service, begun)
-    code = run(serve(service, options["grace_s"], work, beside=admin))
-    say(f"Recorded {counted(service.summary.count, 'exchange')} into {settings.store}.")
-    if lost := service.summary.spans_lost:
+    # A command that was not run has not succeeded.
+    unbegun = 130 if argv else 0
+    serving = serve(service, options["grace_s"], work, beside=admin, unbegun=unbegun)
+    code = run(serving)
+    summary = service.summary
+    say(summary.sentence(settings.store))
+    if lost := summary.spans_lost:
         say(f"{counted(lost, 'span')} could not be delivered.")
     return code
 
@@ -445,7 +448,7 @@ def _unique(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
 
 
 def _record_request(url: str, options: Mapping[str, Any]) -> int:
-    if not url.startswith(("http://", "https://")):
+    if not url.lower().startswith(("http://", "https://")):
         raise UsageError(
             f"{url!r} is not a URL; put -- in front of a command, and http:// or"
             " https:// in front of a host"
@@ -458,10 +461,13 @@ def _record_request(url: str, options: Mapping[str, Any]) -> int:
         json=options["json"],
         form=options["form"],
     )
+    built = request.build()  # before a recorder begins
+    # Whoever has had enough of it wants no more of it.
+    options = {**options, "on_client_abort": "close"}
     recorder = _settings(options, request.origin, {}).recorder("127.0.0.1", 0)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        status = fetch(request, recorder, sys.stdout.buffer)
+        status = fetch(built, recorder, sys.stdout.buffer)
     except KeyboardInterrupt:
         return 0  # what came is recorded, and that is what was asked for
     finally:

@@ -2,40 +2,66 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
-from typing import Final
+from pathlib import Path
+from typing import Any, Final
 
 import click
 
+from sse_recorder import config
 from sse_recorder.background import run
+from sse_recorder.cli import child, providers
 from sse_recorder.cli.base import counted, option, say, store_option_with
-from sse_recorder.cli.serve import announce, grace_option, listen_option, serve
-from sse_recorder.replay import MAX_SPEED, ReplayServer
+from sse_recorder.cli.serve import (
+    Address,
+    Signals,
+    announce,
+    grace_option,
+    listen_option,
+    serve,
+)
+from sse_recorder.control import ControlServer
+from sse_recorder.errors import UsageError
+from sse_recorder.faults import duration_ns, parse
+from sse_recorder.playback import MAX_SPEED, Pace
+from sse_recorder.replay import ReplayServer, speed_of
 
 _ERRORS: Final = frozenset(s for s in HTTPStatus if s >= HTTPStatus.BAD_REQUEST)
+_FAULTS_SHOWN: Final = 20
 
 
-class _Speed(click.ParamType[float]):
-    """A factor, or `max`."""
+class _Read(click.ParamType[Any]):
+    """What the library reads, and explains when it cannot."""
 
-    name = "speed"
+    def __init__(self, name: str, read: Callable[[str], Any]) -> None:
+        self.name = name
+        self._read = read
 
     def convert(
         self,
         value: object,
         param: click.Parameter | None,
         ctx: click.Context | None,
-    ) -> float:
-        if value == "max":
-            return MAX_SPEED
+    ) -> Any:
+        if not isinstance(value, str):
+            return value
         try:
-            speed = float(str(value))
-        except ValueError:
-            speed = 0.0
-        if 0 < speed < MAX_SPEED:
-            return speed
-        message = f"{value!r} is not a speed: give a number above 0, or max"
-        raise click.BadParameter(message, ctx, param)
+            return self._read(value)
+        except UsageError as error:
+            raise click.BadParameter(str(error), ctx, param) from None
+
+
+def _share(text: str) -> float:
+    number = text.removesuffix("%")
+    try:
+        share = float(number) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share < MAX_SPEED:
+        raise UsageError(f"{text!r} is not a share: give one such as 10%")
+    return share
 
 
 class _ErrorStatus(click.ParamType[HTTPStatus]):
@@ -55,17 +81,66 @@ class _ErrorStatus(click.ParamType[HTTPStatus]):
         raise click.BadParameter(message, ctx, param)
 
 
-@click.command()
-@click.argument("sources", nargs=-1, metavar="[SOURCE]...")
+@click.command(cls=child.Command)
+@click.argument("sources", nargs=-1, metavar="[SOURCE]... [-- CMD [ARGS]...]")
 @store_option_with("What is replayed where no SOURCE is given.")
 @listen_option
 @option(
     "--speed",
-    type=_Speed(),
+    type=_Read("speed", speed_of),
     default="1",
     show_default=True,
     metavar="N|max",
     help="How many times as fast as recorded; max is without any waiting.",
+)
+@option(
+    "--max-gap",
+    "max_gap_ns",
+    type=_Read("duration", duration_ns),
+    metavar="TIME",
+    help="The longest wait between two chunks, such as 2s or 500ms.",
+)
+@option(
+    "--ttfb",
+    "ttfb_ns",
+    type=_Read("duration", duration_ns),
+    metavar="TIME",
+    help="How long the response head takes to come, in place of the recorded time.",
+)
+@option(
+    "--jitter",
+    type=_Read("share", _share),
+    default="0%",
+    show_default=True,
+    metavar="SHARE",
+    help="Make each wait longer or shorter, at random, by up to this share of it.",
+)
+@option(
+    "--fault",
+    "faults",
+    type=_Read("fault", parse),
+    multiple=True,
+    metavar="KIND[=VALUE][@PLACE:N]",
+    help="Disturb every response, such as reset@event:12, stall=2s@bytes:500,"
+    " status=429,retry-after=2, drop@event:3 or reslice=1.  Can be given again.",
+)
+@option(
+    "--seed",
+    type=int,
+    default=0,
+    show_default=True,
+    help="What jitter and faults are drawn from: the same one gives the same bytes.",
+)
+@option(
+    "--step",
+    is_flag=True,
+    help="Hold events back until POST /release?events=N on the --control port.",
+)
+@option(
+    "--control",
+    type=Address(),
+    metavar="HOST:PORT",
+    help="Where to serve /release, /reset and /report; by default nowhere.",
 )
 @option(
     "--on-miss",
@@ -75,15 +150,15 @@ class _ErrorStatus(click.ParamType[HTTPStatus]):
     metavar="STATUS",
     help="The status of the answer to what matches no recording.",
 )
+@option(
+    "--report",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write what was served, missed, late and disturbed to a file, as JSON.",
+)
 @grace_option
-def replay(
-    sources: tuple[str, ...],
-    store: str,
-    listen: tuple[str, int],
-    speed: float,
-    on_miss: HTTPStatus,
-    grace_s: float,
-) -> None:
+@click.pass_context
+def replay(ctx: click.Context, /, **options: Any) -> int:
     """Serve recordings at the pace at which they came.
 
     SOURCE is a folder of recordings or a cassette.  A request is answered by the
@@ -95,18 +170,84 @@ def replay(
     \b
     sse-recorder replay
     sse-recorder replay recordings --listen 127.0.0.1:8788
-    sse-recorder replay tests/chat.sse.jsonl --speed max
+    sse-recorder replay tests/chat.sse.jsonl --speed max --fault reset@event:12
+
+    With a command behind -- it serves while the command runs, and exits with its code.
+    The variables from which SDKs read their base URL point to it.
+
+    \b
+    sse-recorder replay tests/chat.sse.jsonl --speed max -- pytest tests/agent
     """
-    host, port = listen
-    chosen = sources or (store,)
-    server = ReplayServer(*chosen, speed=speed, on_miss=on_miss, host=host, port=port)
-    skipped = f"; {server.skipped} incomplete left out" if server.skipped else ""
-    announcement = f"Replaying {counted(server.loaded, 'exchange')}{skipped}"
-    begun = announce(server, lambda: say(f"{announcement} (Ctrl-C ends it)."))
-    run(serve(server, grace_s, begun))
+    argv = child.command_of(ctx)
+    environ = config.environment()
+    if argv is not None:
+        child.find(argv[0], environ)  # before anything is said
+    if options["step"] and options["control"] is None:
+        raise UsageError(
+            "--step needs a way to go on: give --control HOST:PORT, whose"
+            " POST /release?events=N lets events go"
+        )
+    server = _server(options)
+    control = _control(server, options["control"])
+
+    def begun() -> None:
+        skipped = f"; {server.skipped} incomplete left out" if server.skipped else ""
+        if control is not None:
+            say(f"It is controlled at {control.url}.")
+        if argv is None:
+            loaded = counted(server.loaded, "exchange")
+            say(f"Replaying {loaded}{skipped} (Ctrl-C ends it).")
+
+    async def run_command(signals: Signals) -> int:
+        begun()
+        variables = providers.everywhere().variables(server.url, environ)
+        return await child.run(argv or (), {**environ, **variables}, signals)
+
+    work = announce(server, begun) if argv is None else run_command
+    code = run(serve(server, options["grace_s"], work, beside=control))
+    _say_what_was(server)
+    if (path := options["report"]) is not None:
+        path.write_text(json.dumps(server.report(), indent=2) + "\n")
+    return code
+
+
+def _server(options: Mapping[str, Any]) -> ReplayServer:
+    host, port = options["listen"]
+    pace = Pace(
+        speed=options["speed"],
+        max_gap_ns=options["max_gap_ns"],
+        ttfb_ns=options["ttfb_ns"],
+        jitter=options["jitter"],
+    )
+    return ReplayServer(
+        *(options["sources"] or (options["store"],)),
+        pace=pace,
+        faults=options["faults"],
+        seed=options["seed"],
+        step=options["step"],
+        on_miss=options["on_miss"],
+        host=host,
+        port=port,
+    )
+
+
+def _control(
+    server: ReplayServer, address: tuple[str, int] | None
+) -> ControlServer | None:
+    if address is None:
+        return None
+    return ControlServer(server, host=address[0], port=address[1])
+
+
+def _say_what_was(server: ReplayServer) -> None:
     say(f"Served {counted(server.served, 'request')}, missed {server.missed}.")
     if unused := len(server.matcher.unused()):
         say(f"Nobody asked for {counted(unused, 'recording')}.")
+    for line in server.fault_report[:_FAULTS_SHOWN]:
+        say(line)
+    more = len(server.fault_report) - _FAULTS_SHOWN
+    if more > 0:
+        say(f"… and {more} more; --report FILE has them all.")
     held = f", and {counted(server.held, 'step')} waited for slow clients"
     say(f"Lateness: {server.lateness}{held if server.held else ''}")
 

@@ -115,6 +115,9 @@ class Dialect:
     text_events: ClassVar[frozenset[str | None]] = frozenset()
     """Names of events that are `Kind.TEXT` and say nothing else, whatever their data:
     where only their kind is wanted, they are not read."""
+    noise: ClassVar[frozenset[str]] = frozenset()
+    """Names of JSON members of events and bodies that no two runs share, such as ids
+    and times: they are no difference."""
 
     def __init__(self, request: RequestHead) -> None:
         self.request = request
@@ -151,6 +154,12 @@ class Dialect:
         if data == DONE:
             return Reading(Kind.FINISH, terminal=True)
         return Reading()
+
+    @classmethod
+    def error_event(cls, message: str) -> str:
+        """Return an event that reports an error as the API does."""
+        error = {"error": {"type": "injected_fault", "message": message}}
+        return f"event: error\ndata: {compact(error)}\n\n"
 
     def read_body(self, body: bytes) -> Reading:  # noqa: ARG002 - for subclasses
         """Read the whole body of an answer that is not an event stream."""

@@ -75,6 +75,40 @@ def test_without_an_option_each_api_has_a_route(tmp_path: Path) -> None:
     assert exchange.received_path == "/openai/models"
 
 
+def test_a_known_api_is_not_given_the_keys_of_others(tmp_path: Path) -> None:
+    """A client of another vendor goes where it went, through the recorder."""
+    script = f"import os; print(os.environ['GROQ_BASE_URL'], flush=True); {ASK}"
+    with held_upstream() as held:
+        held.release.set()
+        done = run_command(
+            *("record", "--upstream", "https://api.meibel.ai", "--", *PYTHON, script),
+            cwd=tmp_path,
+            env=environment(OPENAI_BASE_URL=f"{held.url}/gateway"),
+        )
+    assert done.returncode == 3
+    assert done.stdout.partition("\n")[0].endswith("/-/groq")
+    assert done.stdout.encode().endswith(FIRST + LAST)
+    ((exchange, _),) = recorded(tmp_path / "recordings")
+    assert exchange.url == f"{held.url}/gateway/models"
+
+
+def test_a_command_may_open_as_many_files_as_without_the_recorder(
+    tmp_path: Path,
+) -> None:
+    """The recorder raises its own limit, which is no concern of the command's."""
+    script = "import resource as r; print(r.getrlimit(r.RLIMIT_NOFILE)[0])"
+    limited = ["sh", "-c", 'ulimit -S -n 256; exec "$@"', "sh"]
+    done = subprocess.run(
+        [*limited, *PROGRAM, *NOWHERE, *PYTHON, script],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        timeout=PATIENCE_S,
+        check=True,
+    )
+    assert done.stdout == b"256\n"
+
+
 @pytest.mark.parametrize(
     ("script", "code"),
     [("pass", 0), ("raise SystemExit(255)", 255), ("import os; os.abort()", 134)],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sse_recorder.cli import providers
-from sse_recorder.cli.providers import PROVIDERS, default_routes, variables
+from sse_recorder.cli.providers import PROVIDERS, plan
 from sse_recorder.errors import UsageError
 from sse_recorder.routing import Routes
 
@@ -13,21 +13,37 @@ URL = "http://127.0.0.1:8787"
 
 
 def sent(
-    asked: str, upstream: str | None, routes: dict[str, str], **options: bool
+    asked: str,
+    upstream: str | None,
+    routes: dict[str, str],
+    environ: dict[str, str] | None = None,
 ) -> str | None:
     """Return the URL that is asked for upstream by a client.
 
     Args:
         asked: the client's variable, and what it appends to its value.
-        upstream: as in `variables`.
-        routes: as in `variables`.
-        options: as in `variables`.
+        upstream: as in `plan`.
+        routes: as in `plan`.
+        environ: as in `plan`.
     """
     name, slash, rest = asked.partition("/")
-    base = variables(URL, upstream, routes, {}, **options)[name]
+    made = plan(upstream, routes, environ or {})
+    base = made.variables(URL, {})[name]
     target = (base + slash + rest).removeprefix(URL)
-    found = Routes.parse(upstream, routes).find("POST", target)
+    found = Routes.parse(upstream, made.routes).find("POST", target)
     return found and found.upstream.url(found.target)
+
+
+def default_routes(environ: dict[str, str]) -> dict[str, str]:
+    """Return the routes of a command for which nothing else is given."""
+    return plan(None, {}, environ).routes
+
+
+def variables(
+    url: str, upstream: str | None, routes: dict[str, str], environ: dict[str, str]
+) -> dict[str, str]:
+    """Return what is set for a command."""
+    return plan(upstream, routes, environ).variables(url, environ)
 
 
 CHAT = "OPENAI_BASE_URL/chat/completions"
@@ -92,8 +108,7 @@ def test_every_api_that_is_known_is_asked_without_any_option(
     asked: str, expected: str
 ) -> None:
     """`record -- python agent.py` needs nothing else."""
-    routes = default_routes({})
-    assert sent(asked, None, routes, as_clients_know_them=True) == expected
+    assert sent(asked, None, {}) == expected
 
 
 def test_what_was_asked_before_is_asked_still() -> None:
@@ -110,8 +125,7 @@ def test_what_was_asked_before_is_asked_still() -> None:
     assert routes["/azure"] == "https://mine.openai.azure.com"
     assert "/azure" not in default_routes({})
     assert (
-        sent(CHAT, None, routes, as_clients_know_them=True)
-        == "http://gw:1/without-version/chat/completions"
+        sent(CHAT, None, {}, environ) == "http://gw:1/without-version/chat/completions"
     )
 
 
@@ -129,6 +143,64 @@ def test_what_was_asked_before_is_asked_still() -> None:
 def test_ollamas_host_needs_no_scheme(value: str, upstream: str) -> None:
     """It is what the server of the same name listens on, too."""
     assert default_routes({"OLLAMA_HOST": value})["/ollama"] == upstream
+
+
+@pytest.mark.parametrize(
+    ("upstream", "own"),
+    [
+        ("https://api.meibel.ai/v2", None),
+        ("https://API.OpenAI.com.", "OPENAI_BASE_URL"),
+        ("https://eu.api.openai.com/v1", "OPENAI_BASE_URL"),
+        ("https://api.anthropic.com:443", "ANTHROPIC_BASE_URL"),
+        ("https://generativelanguage.googleapis.com", "GOOGLE_GEMINI_BASE_URL"),
+        ("https://api.groq.com/openai/v1", "GROQ_BASE_URL"),
+        ("https://api.cohere.com", "CO_API_URL"),
+        ("https://api.mistral.ai/v1", "MISTRAL_API_BASE"),
+        ("https://ollama.com", "OLLAMA_HOST"),
+        ("https://mine.openai.azure.com", "AZURE_OPENAI_ENDPOINT"),
+    ],
+)
+def test_a_known_api_is_sent_its_own_clients_only(
+    upstream: str, own: str | None
+) -> None:
+    """The others, who would hand it their keys, are asked for where they were."""
+    environ = (
+        {"ANTHROPIC_BASE_URL": "http://gw:1"} if own != "ANTHROPIC_BASE_URL" else {}
+    )
+    found = plan(upstream, {}, environ).variables(URL, {})
+    there = {name for name, value in found.items() if not value.startswith(f"{URL}/-/")}
+    others = {"OPENAI_API_BASE"} if own == "OPENAI_BASE_URL" else set()
+    assert there == {"SSE_RECORDER_URL", own, *others} - {None}
+    if own != "OPENAI_BASE_URL":
+        assert sent(CHAT, upstream, {}) == "https://api.openai.com/v1/chat/completions"
+    if environ:
+        assert sent(MESSAGES, upstream, {}, environ) == "http://gw:1/v1/messages"
+
+
+@pytest.mark.parametrize(
+    "upstream",
+    [
+        "http://127.0.0.1:11434",
+        "http://localhost:8000/v1",
+        "https://gateway.example.com",
+        "https://notopenai.com",
+        "https://api.openai.com.example.com",
+        "https://mine.eastus.cloudapp.azure.com",
+    ],
+)
+def test_any_other_upstream_stands_in_for_all_apis(upstream: str) -> None:
+    """A gateway, or a server that is compatible, is what such a host is."""
+    made = plan(upstream, {}, {"OPENAI_BASE_URL": "http://before"})
+    assert made.routes == {}
+    assert set(made.paths) == {provider.name for provider in PROVIDERS}
+
+
+def test_a_route_beside_a_known_api_is_the_users_and_takes_none_of_its_paths() -> None:
+    """A prefix of ours never stands where the user has one, or the API a path."""
+    upstream, routes = "https://api.groq.com", {"/llm/openai/": "http://gw:1/v1"}
+    assert sent(CHAT, upstream, routes) == "http://gw:1/v1/chat/completions"
+    for path in ("GROQ_BASE_URL/openai/v1/models", "SSE_RECORDER_URL/openai/v1/models"):
+        assert sent(path, upstream, {}) == "https://api.groq.com/openai/v1/models"
 
 
 def test_who_has_neither_route_nor_upstream_is_left_alone() -> None:
@@ -155,6 +227,8 @@ def test_a_variable_that_is_no_upstream_is_refused() -> None:
     """As the same text would be on the command line."""
     with pytest.raises(UsageError):
         Routes.parse(None, default_routes({"OPENAI_BASE_URL": "http://"}))
+    with pytest.raises(UsageError, match="OLLAMA_HOST is 'host:x', which is not a URL"):
+        default_routes({"OLLAMA_HOST": "host:x"})
 
 
 def test_the_table_is_the_documentation() -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
+import sys
 from pathlib import Path
 
 import httpx
 import pytest
 from cli.commands import client, until_it_stops_listening
 from samples import CHAT, meibel_exchange, said, store_with
-from support import command, environment
+from support import command, environment, run_command
 
 from sse_recorder import config
 from sse_recorder.exchange import Outcome
@@ -109,3 +111,82 @@ def test_speed_is_what_flag_or_environment_or_file_say(
         answer = http.post(CHAT, json={"message": "Hello"})
         assert answer.content.endswith(b"\n\n")
         assert run.stop() == 0
+
+
+def two_events(folder: Path) -> Path:
+    """Make a store with one exchange of two events."""
+    return store_with(folder, [meibel_exchange([said(1, "Hi"), said(2, "Hi there")])])
+
+
+def test_faults_are_done_told_and_reported(tmp_path: Path) -> None:
+    """The stream breaks behind its first event; stderr and the report say so."""
+    two_events(tmp_path)
+    args = ("--speed", "max", "--fault", "cut@event:1", "--report", "report.json")
+    with command("replay", *args, cwd=tmp_path) as run, client(run) as http:
+        with (
+            http.stream("POST", CHAT, json={"message": "Hello"}) as answer,
+            pytest.raises(httpx.TransportError),
+        ):
+            answer.read()
+        assert run.stop() == 0
+    line = f"POST {CHAT}: cut@event:1: cut at 0.0 ms"
+    assert line in run.stderr.text.splitlines()
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["faults"] == [line]
+    assert (report["served"], report["missed"], report["unused"]) == (1, 0, [])
+
+
+def test_a_person_lets_events_go_one_by_one(tmp_path: Path) -> None:
+    """What is released on the control port comes, and nothing else does."""
+    two_events(tmp_path)
+    args = ("--step", "--control", "127.0.0.1:0")
+    with command("replay", *args, cwd=tmp_path) as run, client(run) as http:
+        control = run.stderr.until("controlled at").strip().rstrip(".").split()[-1]
+        with http.stream("POST", CHAT, json={"message": "Hello"}) as answer:
+            parts = answer.iter_raw()
+            for text in (b'"Hi"', b'"Hi there"'):
+                sent = http.post(f"{control}/release", params={"events": 1})
+                assert sent.json() == {"responses": 1}
+                assert text in next(parts)
+        assert http.get(f"{control}/report").json()["served"] == 1
+        assert run.stop() == 0
+
+
+def test_a_commands_clients_are_answered_by_the_recordings(tmp_path: Path) -> None:
+    """CMD finds the replay by the variables of its SDKs; its exit code is ours."""
+    store = two_events(tmp_path)
+    code = (
+        "import os, sys, urllib.request as u;"
+        f"r = u.Request(os.environ['SSE_RECORDER_URL'] + {CHAT!r},"
+        """ b'{"message":"Hello"}', {'Content-Type': 'application/json'});"""
+        "print(len(u.urlopen(r).read()), os.environ['OPENAI_BASE_URL']); sys.exit(7)"
+    )
+    args = ("replay", str(store), "--speed", "max", "--", sys.executable, "-c", code)
+    done = run_command(*args, cwd=tmp_path)
+    assert done.returncode == 7
+    size, url = done.stdout.split()
+    assert int(size) > 100
+    assert re.fullmatch(r"http://127\.0\.0\.1:\d+/v1", url)
+    assert done.stderr.startswith("Served 1 request, missed 0.\n")
+
+
+@pytest.mark.parametrize(
+    ("args", "why"),
+    [
+        (("--fault", "explode"), "is not a fault: give one of"),
+        (("--max-gap", "soon"), "'soon' is not a duration: give one such as"),
+        (("--jitter", "much"), "'much' is not a share: give one such as 10%"),
+        (("--speed", "0"), "'0' is not a speed: give a number above 0, or max"),
+        (("--step",), "give --control HOST:PORT"),
+        (("--",), "there is no command behind --"),
+    ],
+)
+def test_what_replay_cannot_do_is_told(
+    tmp_path: Path, args: tuple[str, ...], why: str
+) -> None:
+    """It ends with 2, and the last line says what to give instead."""
+    two_events(tmp_path)
+    done = run_command("replay", *args, cwd=tmp_path)
+    assert done.returncode == 2
+    assert why in done.stderr.splitlines()[-1]
+    assert done.stdout == ""
