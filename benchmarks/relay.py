@@ -7,6 +7,8 @@ a figure is the median of the rounds, and a ratio is the median of the rounds' r
 
     direct      the clients connect to the upstream: what the generator itself shows
     nginx       `proxy_buffering off`, one worker, no access log; it writes nothing
+    bare        the least that a relay on our event loop can cost (`bare.py`): it copies
+                bytes, and neither parses nor writes anything
     mitmproxy   reverse mode, bodies streamed by an addon; it writes nothing
     recorder    everything on: journal, redaction of heads and bodies, tables, spans of
                 tool calls sent to a collector, and segments of 4 MB, so that it seals
@@ -216,6 +218,11 @@ def mitmproxy(folder: Path, port: int, upstream: int) -> list[str]:
     ]
 
 
+def bare(_: Path, port: int, upstream: int) -> list[str]:
+    """Return the limit of what can be done on this loop."""
+    return [sys.executable, str(HERE / "bare.py"), str(port), str(upstream)]
+
+
 def recorder(folder: Path, port: int, upstream: int) -> list[str]:
     """Return ours, with everything on."""
     command = f"{sys.executable} -m sse_recorder"
@@ -228,6 +235,7 @@ def recorder(folder: Path, port: int, upstream: int) -> list[str]:
 
 COMMANDS: dict[str, Callable[[Path, int, int], list[str]]] = {
     "nginx": nginx,
+    "bare": bare,
     "mitmproxy": mitmproxy,
     "recorder": recorder,
 }
@@ -348,7 +356,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=6)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--streams", default="1,100,200,1000")
-    parser.add_argument("--proxies", default="direct,nginx,mitmproxy,recorder")
+    parser.add_argument("--proxies", default="direct,nginx,bare,mitmproxy,recorder")
     parser.add_argument("--hold", type=int, default=5_000)
     given = parser.parse_args()
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
