@@ -24,11 +24,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sse_recorder.background import running
-    from sse_recorder.errors import SSERecorderError
+    from sse_recorder.errors import ReplayMissError, SSERecorderError
     from sse_recorder.exchange import Chunk, Exchange, Outcome, ToolCall
+    from sse_recorder.playback import MAX_SPEED
     from sse_recorder.proxy import Recorder
-    from sse_recorder.replay import MAX_SPEED, ReplayServer
+    from sse_recorder.replay import ReplayServer
     from sse_recorder.store.store import Store
+    from sse_recorder.transport import RecordingTransport, ReplayTransport
 
 __version__ = "0.1.0"
 
@@ -38,7 +40,10 @@ __all__ = [
     "Exchange",
     "Outcome",
     "Recorder",
+    "RecordingTransport",
+    "ReplayMissError",
     "ReplayServer",
+    "ReplayTransport",
     "SSERecorderError",
     "Store",
     "ToolCall",
@@ -46,12 +51,15 @@ __all__ = [
 ]
 
 _HOMES = {
-    "MAX_SPEED": "replay",
+    "MAX_SPEED": "playback",
     "Chunk": "exchange",
     "Exchange": "exchange",
     "Outcome": "exchange",
     "Recorder": "proxy",
+    "RecordingTransport": "transport",
+    "ReplayMissError": "errors",
     "ReplayServer": "replay",
+    "ReplayTransport": "transport",
     "SSERecorderError": "errors",
     "Store": "store.store",
     "ToolCall": "exchange",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
@@ -51,21 +52,50 @@ def run(main: Coroutine[Any, Any, T]) -> T:
 def running(service: S) -> Iterator[S]:
     """Run a service in a thread while the block lasts.
 
+    It is started and stopped in that thread, by which a Ctrl-C, that comes to the main
+    thread at any moment, finds it whole.
+
     Raises:
-        Whatever its `start` raises.
+        Whatever its `start` or its `stop` raises.
     """
-    loop = new_event_loop()
-    thread = threading.Thread(
-        target=loop.run_forever, name="sse-recorder-loop", daemon=True
-    )
-    thread.start()
-    try:
+    started, left, ended = Future[None](), Future[None](), Future[None]()
+
+    async def live() -> None:
         try:
-            asyncio.run_coroutine_threadsafe(service.start(), loop).result()
-            yield service
+            await service.start()
+            started.set_result(None)
+            await asyncio.wrap_future(left)
         finally:
-            asyncio.run_coroutine_threadsafe(service.stop(), loop).result()
+            await service.stop()
+
+    def work() -> None:
+        try:
+            run(live())
+        except BaseException as error:  # noqa: BLE001 - it is raised in the block's thread
+            ended.set_exception(error)
+        else:
+            ended.set_result(None)
+
+    thread = threading.Thread(target=work, name="sse-recorder-loop", daemon=True)
+    try:
+        thread.start()
+        wait((started, ended), return_when=FIRST_COMPLETED)
+        if not started.done():
+            ended.result()
+        yield service
     finally:
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
+        left.set_result(None)
+        if thread.is_alive():
+            _wait_patiently(ended)
+            thread.join()
+    ended.result()
+
+
+def _wait_patiently(end: Future[None]) -> None:
+    """Wait, also through one Ctrl-C: what is being closed is to be closed."""
+    try:
+        wait((end,))
+    except KeyboardInterrupt:
+        # Not for the thread: after that, an interrupted `join` takes it for ended.
+        wait((end,))
+        raise

@@ -46,6 +46,11 @@ def environment() -> Mapping[str, str]:
     return os.environ  # noqa: TID251 - the one reader
 
 
+def is_ci() -> bool:
+    """Return whether this is continuous integration: `CI` is what all of them set."""
+    return environment().get("CI", "").lower() not in {"", "0", "false"}
+
+
 def variable(name: str) -> str:
     """Return the environment variable of a setting: `a-b` is `SSE_RECORDER_A_B`."""
     return PREFIX + name.replace("-", "_").upper()

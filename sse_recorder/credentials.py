@@ -14,7 +14,9 @@ URLs        the password of `scheme://user:password@host`
 patterns    the user's own; a match may look back `CONTEXT` bytes over a cut, no further
 
 A prefix counts only where a word begins, and most of what follows needs a digit or a
-capital: `risk-adjusted`, UUIDs, hashes, ids of calls and base64 are left alone.
+capital: `risk-adjusted`, UUIDs, hashes, ids of calls and base64 are left alone.  What
+is in no word (`_DISTINCT`) counts anywhere, but for deltas that have its first letters
+and those of a word in one, as `Hisk`, `-`, `ant`, `-api03`: each of them is harmless.
 
 `Follower` applies the rules to a text that comes in pieces.  It keeps the last
 `CONTEXT` bytes and, inside of a secret, how that ends, so its state is bounded.  What
@@ -29,6 +31,8 @@ the only mask that is the same however a secret was cut: deltas joined and the w
 text agree, but for what may pass.  It is plain ASCII that JSON, forms and UTF-8 allow
 anywhere in a string, and no rule takes it for a part of a key, so that masks stay as
 they are.  Two secrets of one length look the same, and nothing else of them is told.
+Backslashes at the end of a piece stay, because the quote behind them may be the end of
+the value; where it is not, the other half of that escape becomes `/`.
 """
 
 from __future__ import annotations
@@ -36,6 +40,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Callable, Iterable, Iterator
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 from urllib.parse import unquote_to_bytes
@@ -52,6 +57,7 @@ _KNOWN_MAX: Final = 4096
 _LEARNED_SIZE_MAX: Final = 160
 _STAR: Final = ord("*")
 _NINE: Final = ord("9")
+_SLASH: Final = ord("/")
 _PEM_MAX: Final = 16_384
 _PASSING: Final = 7
 
@@ -63,6 +69,10 @@ _PASSWORD: Final = _OPAQUE + b"!$%&*,;"
 _UPPER: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 _HEX: Final = b"0123456789abcdef"
 _NUMBER: Final = b"0123456789+-.eE"
+
+
+Identity = tuple[bytes, ...]
+"""What may tell one string of a stream apart from the others."""
 
 
 class Form(NamedTuple):
@@ -112,6 +122,8 @@ _FORMS: Final = (
     Form("nvidia-key", (b"nvapi-",)),
 )
 _DOTTED_PREFIXES: Final = (b"ya29.", b"SG.")
+_DISTINCT: Final = (b"sk-ant-api", b"sk-proj-", b"sk-svcacct-", b"github_pat_")
+"""What is in no word, so that it is the beginning of a key behind letters, too."""
 
 
 def _any_of(words: Iterable[bytes]) -> bytes:
@@ -168,11 +180,12 @@ _NAMED: Final = re.compile(
     rb'"([A-Za-z_][\w.\-]{1,63}+)(\\{0,15})"'
     rb"(?:[ \t]|\\+[nrt]|[\r\n]+(?:data: ?)?){0,16}:"
     rb"(?:[ \t\[]|\\+[nrt]|[\r\n]+(?:data: ?)?){0,16}"
-    rb'(?:(\\{0,15})"|(?=[0-9\-]))'
+    # Another depth than the name's is another string, or the end of this one.
+    rb'(?:(\2)"|(?=[0-9\-]))'
 )
 # How a name, or what is between a name and its value, looks when it is cut.
 _NAME_CUT: Final = re.compile(
-    rb'"[\w.\-]{0,64}(?:\\{0,15}(?:"[\s:\\\[nrt]{0,32})?)?\Z|\\+\Z'
+    rb'"[\w.\-]{0,64}(?:\\{0,15}(?:"[\s:,\\\[nrt]{0,32})?)?\Z|\\+\Z'
 )
 _BLOCK_CUT: Final = re.compile(rb"-{1,5}(?:[A-Z][A-Z0-9 ]{0,48}-{0,5})?\Z")
 _URL_CUT: Final = re.compile(rb"://[^/\s\"'@:?#\\<>*]{1,128}:([^/\s\"'@\\<>]{0,256})\Z")
@@ -184,9 +197,11 @@ _PART_NAME: Final = re.compile(
     rb'(?i:content-disposition):[^\r\n]{0,64}[; ]name="?([^"\r\n;]{1,128})"?'
     rb"[^\r\n]{0,256}\r\n(?:[^\r\n]{1,256}\r\n){0,4}\r\n"
 )
-_NEXT_ITEM: Final = re.compile(rb'\s*,\s*(\\{0,15})"')
+_NEXT_ITEM: Final = re.compile(
+    rb'(?:\s|\\+[nrt]){0,32},(?:\s|\\+[nrt]){0,32}(\\{0,15})"'
+)
 _QUOTE: Final = re.compile(rb'(\\*)"|[\r\n]')
-_SLASHES_MAX: Final = 16
+_SLASHES_MAX: Final = 64
 _REPEATED_MIN: Final = 8
 # What may be the beginning of the end of a part of a form.
 _BOUNDARY: Final = b"\r\n--"
@@ -198,6 +213,10 @@ def _beginnings() -> frozenset[bytes]:
 
 
 _BEGINNINGS: Final = _beginnings()
+_DISTINCT_BEGINS: Final = re.compile(_any_of(_DISTINCT))
+_DISTINCT_CUT: Final = re.compile(
+    _any_of(word[:n] for word in _DISTINCT for n in range(2, len(word))) + rb"\Z"
+)
 
 # Everything that is suspicious at length has one of these in it.
 _HINTS: Final = b"-_.:\\%IJBbp"
@@ -207,6 +226,8 @@ _SUSPICIOUS: Final = re.compile(
     # ... a prefix, or the beginning of one at the end.
     rb"|(?:^|[^A-Za-z0-9_\-]|\\[nrtbf]|\\u[0-9A-Fa-f]{4}|%[0-9A-Fa-f]{2})"
     rb"(?:" + _BEGINS.pattern + rb"|(?:" + _any_of(_BEGINNINGS) + rb"|-{1,4})\Z)"
+    # ... what is in no word, half of it at the end, or the other half of `sk`.
+    rb"|" + _any_of(_DISTINCT) + rb"|" + _DISTINCT_CUT.pattern + rb"|^-(?:ant|proj|svc)"
 )
 
 
@@ -275,20 +296,37 @@ class Inside:
         return self._string(text, start)
 
     def _string(self, text: bytes, start: int) -> tuple[list[Span], int | None]:
-        modulus = 2 * (self.depth + 1)
+        # Half of an escape may have come before.
+        begin = len(text[:start].rstrip(b"\\"))
+        end = self._string_end(text, begin)
+        slashes = 0
+        if end is None:
+            # The other half may be a quote that has to stay, so this one does.
+            slashes = len(text) - len(text.rstrip(b"\\"))
+        stop = len(text) - slashes if end is None else max(end, start)
+        if begin == start or stop <= start:
+            return [Span(start, max(stop, start), self.rule)], end
+        # What makes an escape of any backslash, and needs nothing behind it.
+        half = Span(start, start + 1, self.rule, _SLASH)
+        return [half, Span(start + 1, stop, self.rule)], end
+
+    def _string_end(self, text: bytes, start: int) -> int | None:
+        level = self.depth + 1
         for quote in _QUOTE.finditer(text, start):
             slashes = quote.end(1) - quote.start(1) if quote[1] is not None else 0
-            if (slashes + 1) % modulus == 0:
+            if (slashes + 1) % (2 * level) == 0:
                 continue  # it is escaped, and belongs to the value
-            end = quote.end() - 1 - min(slashes, self.depth)
-            return [Span(start, end, self.rule)], end
-        return [Span(start, len(text), self.rule)], None
+            if (slashes + 1) % level:
+                return quote.start()  # the end of what the value is in
+            return quote.end() - level
+        return None
 
     def _block(self, text: bytes, start: int) -> tuple[list[Span], int | None]:
         spans: list[Span] = []
-        # Half of `--` may have come before.
+        # Half of `--`, or of an escape, may have come before.
         behind = text[max(0, start - 1) : start] == b"-"
-        for token in _PEM_TOKEN.finditer(text, start - behind):
+        begin = start - 1 if behind else len(text[:start].rstrip(b"\\"))
+        for token in _PEM_TOKEN.finditer(text, begin):
             if token["end"] or self.left <= 0:
                 return spans, token.start()
             if token["key"]:
@@ -342,7 +380,7 @@ class Rules:
         yield from self._named(text)
         for run in _RUN.finditer(text):
             if run.start() or is_start:
-                yield from _in_run(text, run.start())
+                yield from _in_run(text, *run.span())
         yield from _in_phrases(text)
         for pattern in self.patterns:
             for match in pattern.finditer(text):
@@ -361,9 +399,10 @@ class Rules:
             while True:
                 inside = Inside(rule, "string", depth=depth)
                 spans, end = inside.spans(text, start)
-                yield spans[0], None if end is not None else inside
+                for span in spans:
+                    yield span, None if end is not None else inside
                 item = end is not None and _NEXT_ITEM.match(text, end + depth + 1)
-                if not is_list or not item:
+                if not is_list or not item or len(item[1]) != depth:
                     break
                 start = item.end()
 
@@ -425,8 +464,8 @@ def _until_end(
         yield span, None if end is not None else inside
 
 
-def _in_run(text: bytes, start: int) -> Iterator[tuple[Span, Inside | None]]:
-    for at in _starts(text, start):
+def _in_run(text: bytes, start: int, stop: int) -> Iterator[tuple[Span, Inside | None]]:
+    for at in (*_starts(text, start), *_distinct(text, start, stop)):
         if not _BEGINS.match(text, at):
             continue
         found = _key(text, at) or _token(text, at)
@@ -453,6 +492,12 @@ def _starts(text: bytes, start: int) -> list[int]:
             if at in (word, *_behind_escapes(text, word)):
                 starts.append(at)
     return starts
+
+
+def _distinct(text: bytes, start: int, stop: int) -> tuple[int, ...]:
+    """Return where in a run something distinct begins."""
+    found = _DISTINCT_BEGINS.search(text, start, stop)
+    return (found.start(),) if found else ()
 
 
 def _behind_escapes(text: bytes, start: int) -> list[int]:
@@ -534,6 +579,7 @@ def _doubtful_keys(text: bytes, low: int) -> Iterator[Doubt]:
         for characters in (_KEY, _DOTTED)
         for at in _starts(text, low + len(text[low:].rstrip(characters)))
     }
+    starts.update(_distinct(text, low + len(text[low:].rstrip(_KEY)), len(text)))
     for at in starts:
         prefix = _PREFIX.match(text, at)
         if prefix and _reaches(text, prefix):
@@ -572,8 +618,11 @@ class Follower:
         self._is_start = not context
         self._inside: Inside | None = None
         self._is_doubtful = False
+        self._grows = True
         self.last = b""
         """The piece taken last."""
+        self.origin: Identity = ()
+        """By what the caller knew where that piece came from."""
 
     def take(self, piece: bytes, *, wait: bool) -> tuple[list[Span], int]:
         """Take the next piece.
@@ -586,6 +635,7 @@ class Follower:
         Returns:
             What of the piece is secret, and how many of its bytes are decided.
         """
+        self._grows = self._grows and piece.startswith(self.last)
         self.last = piece
         text, base = self._context + piece, len(self._context)
         spans, begin = self._go_on(text, base)
@@ -611,20 +661,34 @@ class Follower:
     @property
     def is_open(self) -> bool:
         """Whether what comes next may be secret for what was taken without a wait."""
-        if self._inside or self._is_doubtful or self._rules.patterns:
+        return bool(self._rules.patterns) or self.is_suspended
+
+    @property
+    def is_suspended(self) -> bool:
+        """Whether that is so by more than the user's own patterns."""
+        if self._inside or self._is_doubtful:
             return True
         text = self._context
         start = len(text.rstrip(_KEY))
         return (
             any(text[at:] in _BEGINNINGS for at in _starts(text, start))
+            or _DISTINCT_CUT.search(text, max(0, len(text) - 16)) is not None
             or _NAME_CUT.search(text, max(0, len(text) - 128)) is not None
             or _BLOCK_CUT.search(text, max(0, len(text) - 64)) is not None
             or _URL_OPEN.search(text, max(0, len(text) - 160)) is not None
         )
 
+    def copy(self) -> Follower:
+        """Return one that follows another text from here."""
+        return deepcopy(self, {id(self._rules): self._rules})
+
     def repeats(self, piece: bytes) -> bool:
-        """Return whether a piece is all of a text that grows, not how it goes on."""
-        return len(self.last) >= _REPEATED_MIN and piece.startswith(self.last)
+        """Return whether a piece is all of a text that grows, not how it goes on.
+
+        One that grows did so from its first piece on.
+        """
+        is_long = len(self.last) >= _REPEATED_MIN
+        return is_long and self._grows and piece.startswith(self.last)
 
     def _go_on(self, text: bytes, base: int) -> tuple[list[Span], int]:
         if self._inside is None:

@@ -4,11 +4,12 @@
     ├── UsageError           exit code 2: the call or the command line is wrong
     ├── StoreError           a store, journal, segment or cassette
     ├── ListenError          the address to listen on
-    └── UpstreamError        the server behind the proxy
+    ├── UpstreamError        the server behind the proxy
+    └── ReplayMissError      a request that no recording answers
 
 Every message ends with what to do about it.  Malformed streams are data, not errors:
 `sse_recorder.sse` reports them as anomalies.  A miss while replaying is an answer to
-the client (`sse_recorder.match.Miss`), not an exception either.
+the client (`sse_recorder.match.Miss`), unless a `ReplayTransport` is asked to raise it.
 """
 
 from __future__ import annotations
@@ -37,3 +38,10 @@ class ListenError(SSERecorderError):
 
 class UpstreamError(SSERecorderError):
     """The server behind the proxy cannot be reached or does not speak HTTP."""
+
+
+class ReplayMissError(SSERecorderError):
+    """No recording answers a request.
+
+    What a transport raises is an error of the client's library as well.
+    """

@@ -85,9 +85,10 @@ class Outcome(StrEnum):
     UPSTREAM_ABORT = "upstream_abort"
     """The upstream ended or reset after its head and before its framing said so."""
     UPSTREAM_ERROR = "upstream_error"
-    """No connection, no head, or an answer that is not HTTP; the client got our 502."""
+    """No connection, no head, or an answer that is not HTTP; the client got our 502, or
+    the same end if the connection had been kept."""
     TIMEOUT = "timeout"
-    """A configured limit on silence ran out."""
+    """A configured limit on silence ran out, or the network gave up waiting."""
     INCOMPLETE = "incomplete"
     """The recorder itself lost something or was killed; `error` says what."""
 

@@ -7,15 +7,18 @@ chunk holds that chunk back until the next bytes decide.
 `TextMask` is for any text.  `EventMask` is for event streams, which have two texts in
 them: the bytes, where nothing goes on over a blank line, and the strings of their
 frames, which go on from frame to frame: `{"delta":"sk-an"}`, `{"delta":"t-api03-…"}`.
-A string is followed by its name and by what tells parallel ones apart (`_IDENTITY`).
+A string is followed by its name and by what tells parallel ones apart (`_Strings`).
 Complete frames are never held back, so a secret in deltas is masked as soon as it may
 be one.  The first piece of a string that is followed looks back into the frame before:
 `ta`, `sk`, `-based` is a word.  A string that begins with all of what it was before is
-cumulative, and stands for itself.
+cumulative, and stands for itself.  Strings in lists are not followed.
+
+`LineMask` is for JSON values that are a line each, which are frames like those.
 
 The common frame says nothing new but for a few letters, and costs a split and some
 lookups: `EventMask._is_plain` remembers what it has seen between the letters, and looks
-only at them.  All else takes the long way, which reads every string of the frame.
+only at them.  It remembers letters, too, but none that a secret may begin with.  All
+else takes the long way, which reads every string of the frame.
 
 An open frame is held back only if there may be something secret in it.  One of more
 than `FRAME_MAX` bytes is masked as a text, without following its strings.
@@ -28,18 +31,20 @@ secret, and then none does.
 from __future__ import annotations
 
 import re
-from collections import deque
-from collections.abc import Callable
-from typing import Final
+from collections import Counter, deque
+from collections.abc import Callable, Hashable
+from functools import partial
+from typing import Final, Generic, TypeVar
 
 from sse_recorder.coding import CodingError, Decoder
-from sse_recorder.credentials import Follower, Rules, Span, is_suspicious
+from sse_recorder.credentials import Follower, Identity, Rules, Span, is_suspicious
 from sse_recorder.transcript import DECODED_FREE, DECODED_RATIO_MAX
 
 FRAME_MAX: Final = 1 << 18
 """Bytes of an open frame that are kept to see it whole."""
 
 _OPEN_MAX: Final = 64
+_LOST_MAX: Final = 1024
 _CONTEXT: Final = 64
 _REPEATED_MIN: Final = 8
 _LEARNED_OF: Final = 17
@@ -56,19 +61,24 @@ Report = Callable[[int, bytes, str], None]
 
 _SPLIT: Final = re.compile(rb'":\s?"').split
 # Two line ends, each of them CRLF, CR or LF; so written it is searched for quickly.
-_FRAME_END: Final = re.compile(rb"[\r\n](?:(?<=\r)\n)?+(?>\r\n|\r|\n)")
+_EVENT_END: Final = re.compile(rb"[\r\n](?:(?<=\r)\n)?+(?>\r\n|\r|\n)")
+_LINE_END: Final = re.compile(rb"\n")
 _VALUE: Final = re.compile(
     rb'"([^"\\]{1,64})"\s{0,8}:\s{0,8}"((?:[^"\\]|\\.)*+)"'
-    # Data that are no JSON: the line is the string.
-    rb'|^data: ?([^\s{\["][^\r\n]*)',
+    # Data that are no object: the line is the string, or it is all of the JSON.
+    rb'|^data: ?(?:([^\s{\["][^\r\n]*)|"((?:[^"\\\r\n]|\\.)*+)"[ \t]*$)',
     re.MULTILINE,
 )
+_NO_OBJECT: Final = re.compile(rb"^data: ?[^\s{\[]", re.MULTILINE)
+_NAME: Final = re.compile(rb'"([\w.\-]{1,64})\\*"\s*:')
+_LISTED: Final = re.compile(rb'"\s*[,\]]')
 _IDENTITY: Final = re.compile(
-    rb'"(?:index|(?:output|content|summary)_index|item_id|tool(?:CallI|_call_i)d'
-    rb'|message(?:I|_i)d)"\s?:\s?("[^"]*"|\d+)'
+    rb'"(?:index|(?:output|content|summary)_index|item_id|(?:tool_?)?[Cc]all(?:I|_i)d'
+    # A number may be that of a token, which comes again and tells nothing apart.
+    rb'|message(?:I|_i)d|id(?="\s?:\s?"))"\s?:\s?("[^"]*"|\d+)'
 )
 
-Key = tuple[bytes, tuple[bytes, ...]]
+Key = TypeVar("Key", bound=Hashable)
 
 
 class UnmaskableError(ValueError):
@@ -184,8 +194,159 @@ class TextMask(BodyMask):
         return chunks
 
 
+class _Followers(Generic[Key]):
+    """Followers of strings that may go on with a secret, by what tells them apart.
+
+    There are `_OPEN_MAX` of them.  Of more the oldest are lost: how those strings go on
+    is not known any more, only that all of it may be secret.  Beyond `_LOST_MAX` even
+    which ones is not known, and any other string may be one of them.
+    """
+
+    def __init__(self) -> None:
+        self._followers: dict[Key, Follower] = {}
+        self._lost: set[int] = set()
+
+    def __bool__(self) -> bool:
+        return bool(self._followers or self._lost)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it is not known any more which ones were lost."""
+        return len(self._lost) >= _LOST_MAX
+
+    def get(self, key: Key) -> Follower | None:
+        """Return what follows a string."""
+        return self._followers.get(key)
+
+    def may_have_lost(self, key: Key) -> bool:
+        """Return whether a string that is not followed may be one that was."""
+        if not self._lost or key in self._followers:
+            return False
+        return self.is_full or hash(key) in self._lost
+
+    def put(self, key: Key, follower: Follower | None) -> None:
+        """Follow a string, or with None no longer."""
+        if follower is None:
+            self._followers.pop(key, None)
+            return
+        self._followers[key] = follower
+        if len(self._followers) > _OPEN_MAX:
+            oldest = next(iter(self._followers))
+            if self._followers.pop(oldest).is_suspended and not self.is_full:
+                self._lost.add(hash(oldest))
+
+
+class _Strings:
+    """The strings of a stream, followed through its frames.
+
+    What looks like the identity of a string may be one, or be new in each frame, as a
+    counter and the id of an event are.  Nothing tells which but what comes later, so a
+    string is followed in two ways: as one of its name and identity, and as one of its
+    name whose identity changes.  What is secret in either is masked.  An identity that
+    comes back after another one, while it is open, shows that those of its name do
+    tell strings apart; from then on nothing is masked for what was in another string.
+    Where very many came and none came back they tell nothing, and names are enough.
+    """
+
+    def __init__(self, rules: Rules) -> None:
+        self._rules = rules
+        self._by_identity: _Followers[tuple[bytes, Identity]] = _Followers()
+        self._by_name: _Followers[bytes] = _Followers()
+        self._told_apart: set[bytes] = set()
+        self._are_fresh = False
+
+    def __bool__(self) -> bool:
+        return bool(self._by_identity or self._by_name)
+
+    def take(
+        self,
+        name: bytes,
+        identity: Identity,
+        piece: bytes,
+        context: Callable[[], bytes],
+    ) -> list[Span]:
+        """Return what is secret in the next piece of a string.
+
+        Args:
+            name: of the string.
+            identity: what may tell it apart from others of its name.
+            piece: how it goes on.
+            context: gives how it ended before, if that is known.
+        """
+        key = (name, () if self._are_fresh else identity)
+        own, last = self._by_identity.get(key), self._by_name.get(name)
+        if self._may_have_lost(key):
+            return [Span(0, len(piece), "overflow")]
+        is_likely = is_suspicious(piece) or bool(self._rules.patterns)
+        if not (own or last or is_likely):
+            return []
+        changed = self._changed(last, key, own)
+        goes_on = own is not None
+        if own is None or own.repeats(piece):
+            own = Follower(self._rules, context()) if is_likely else None
+        if changed is not None and changed.repeats(piece):
+            changed = None
+        spans: list[Span] = []
+        for follower in filter(None, (own, changed)):
+            spans += follower.take(piece, wait=False)[0]
+            follower.origin = key[1]
+        own = own if own and own.is_open and (piece or goes_on) else None
+        changed = changed if changed and changed.is_open else own
+        self._put(key, own, changed)
+        return spans
+
+    def _may_have_lost(self, key: tuple[bytes, Identity]) -> bool:
+        if not self._by_identity.may_have_lost(key):
+            return self._by_name.may_have_lost(key[0])
+        self._tell_apart(key[0])
+        return True
+
+    def _tell_apart(self, name: bytes) -> None:
+        if len(self._told_apart) < _LOST_MAX:
+            self._told_apart.add(name)
+
+    def _put(
+        self, key: tuple[bytes, Identity], own: Follower | None, any_: Follower | None
+    ) -> None:
+        self._by_identity.put(key, own)
+        self._by_name.put(key[0], any_)
+        if self._by_identity.is_full and not self._told_apart:
+            self._are_fresh, self._by_identity = True, _Followers()
+
+    def _changed(
+        self,
+        last: Follower | None,
+        key: tuple[bytes, Identity],
+        own: Follower | None,
+    ) -> Follower | None:
+        """Return what follows the last string of a name, if it may be this one."""
+        name, identity = key
+        if last is None or last is own:
+            return None
+        if last.origin == identity:
+            return last
+        # An id that only the first frame of a string has makes no other string of it.
+        if not _is_part(last.origin, identity) and not _is_part(identity, last.origin):
+            if own is not None:
+                self._tell_apart(name)
+            if name in self._told_apart:
+                return None
+        return last.copy()
+
+
+def _identity(frame: bytes) -> Identity:
+    return tuple(_IDENTITY.findall(frame))
+
+
+def _is_part(one: Identity, other: Identity) -> bool:
+    return Counter(one) <= Counter(other)
+
+
 class EventMask(TextMask):
     """Masks an event stream; see `TextMask` for the arguments."""
+
+    _frame_end = _EVENT_END
+    _plain_ends: tuple[bytes, ...] = (b"\n\n", b"\r\n\r\n")
 
     def __init__(self, rules: Rules, report: Report | None = None) -> None:
         super().__init__(rules, report)
@@ -194,12 +355,15 @@ class EventMask(TextMask):
         # ... and this is at how many bytes of it to look again.
         self._look_at = 0
         self._is_long = False
-        self._open: dict[Key, Follower] = {}
+        self._seen = rules.harmless
+        self._strings = _Strings(rules)
+        # Whether any string, or any text of frames, may go on with a secret.
+        self._is_open = False
         self._before = b""
 
     def passes(self, data: bytes) -> bool:
         """Take the next chunk if it is of whole frames with nothing new in them."""
-        if self._rest or self._open or not self._is_plain(data):
+        if self._rest or self._is_open or not self._is_plain(data):
             return False
         self._before = data
         self._offset += len(data)
@@ -219,16 +383,16 @@ class EventMask(TextMask):
             self._decide(self._rest, wait=False)
         else:
             rest, self._rest = self._rest, b""
-            spans, _ = Follower(self._rules).take(rest, wait=False)
+            spans = self._in_rest(rest)
             self._write(rest, spans + self._in_strings(rest), self._sent)
         return self._decided()
 
     def _is_plain(self, data: bytes) -> bool:
         """Return whether whole frames hold nothing that needs a closer look."""
-        if not data.endswith((b"\n\n", b"\r\n\r\n")):
+        if not data.endswith(self._plain_ends):
             return False
-        seen, parts = self._rules.harmless, _SPLIT(data)
-        if len(parts) == 1 and data[:1] != b":":
+        seen, parts = self._seen, _SPLIT(data)
+        if parts[0] not in seen and _NO_OBJECT.search(parts[0]):
             return False
         # What comes again and again is soon learned so.  Most never does, and to keep
         # all of it costs more than to look at it.
@@ -248,19 +412,24 @@ class EventMask(TextMask):
 
     def _is_harmless(self, rest: bytes, shape: bytes) -> bool:
         """Return whether what stands between two strings may be passed over."""
-        name = rest.rpartition(b'"')[2]
-        if self._rules.is_secret(name) or self._rules.patterns:
+        if self._rules.patterns or _NO_OBJECT.search(rest):
             return False
-        if next(self._rules.find(b'"' + rest), None) is not None:
+        text = b'"' + rest
+        # It ends in a name, whose value decides: `find` sees none.
+        if any(map(self._rules.is_secret, _NAME.findall(text + b'":'))):
             return False
-        self._rules.learn(shape)
+        if next(self._rules.find(text), None) is not None:
+            return False
+        # With other digits what is in a list may be a key.
+        if not _LISTED.search(rest):
+            self._rules.learn(shape)
         return True
 
     def _add(self, data: bytes) -> None:
         """Take more of the open frame, and what may come behind it."""
         rest = self._rest + data
         start, look = 0, max(0, len(self._rest) - 3)
-        while end := _FRAME_END.search(rest, look):
+        while end := self._frame_end.search(rest, look):
             frame = rest[start : end.end()]
             if self._is_long:
                 self._decide(frame, wait=False)
@@ -280,10 +449,10 @@ class EventMask(TextMask):
         """Let the open frame go as far as it has come, if nothing in it is secret."""
         rest = self._rest
         if len(rest) > FRAME_MAX:
-            self._is_long, self._open = True, {}
+            self._is_long = True
             self._follower = Follower(self._rules)
             self._decide_line(rest, self._sent)
-        elif rest and not self._open:
+        elif rest and not self._is_open:
             follower = Follower(self._rules)
             spans, decided = follower.take(rest, wait=True)
             if not spans and decided == len(rest) and not follower.is_inside:
@@ -298,54 +467,95 @@ class EventMask(TextMask):
         self._rest = text[decided:]
 
     def _in_frame(self, frame: bytes) -> list[Span]:
-        spans = [span for span, _ in self._rules.find(frame)]
-        in_strings = self._in_strings(frame)
-        if not spans and not in_strings and not self._open:
-            for part in _SPLIT(frame):
-                rest = part.partition(b'"')[2]
-                shape = rest.translate(None, _DIGITS)
-                if shape in self._rules.harmless or self._is_harmless(rest, shape):
-                    self._rules.learn(part)
+        spans = self._in_text(frame) + self._in_strings(frame)
+        if not spans and not self._is_open:
+            self._learn(frame)
         self._before = frame
-        return spans + in_strings
+        return spans
+
+    def _learn(self, frame: bytes) -> None:
+        """Learn of a frame in which nothing was found what is so in any stream.
+
+        Of a string that is suspicious nothing follows from one stream for another: it
+        is the text before it that made it harmless here.
+        """
+        for part in _SPLIT(frame):
+            if part in self._rules.harmless:
+                continue
+            value, _, rest = part.partition(b'"')
+            shape = rest.translate(None, _DIGITS)
+            is_harmless = shape in self._rules.harmless or self._is_harmless(
+                rest, shape
+            )
+            if is_harmless and value[-1:] != b"\\" and not is_suspicious(value):
+                self._rules.learn(part)
+
+    def _in_text(self, frame: bytes) -> list[Span]:
+        """Return what is secret in the bytes of a whole frame."""
+        return [span for span, _ in self._rules.find(frame)]
+
+    def _in_rest(self, rest: bytes) -> list[Span]:
+        """Return what is, or may be, secret in the bytes of a frame that breaks off."""
+        return Follower(self._rules).take(rest, wait=False)[0]
 
     def _in_strings(self, frame: bytes) -> list[Span]:
         """Return what is secret for what was in the strings of earlier frames."""
         spans: list[Span] = []
-        identity = tuple(_IDENTITY.findall(frame))
+        identity = _identity(frame)
+        is_open = bool(self._strings or self._rules.patterns)
         for match in _VALUE.finditer(frame):
-            group = 3 if match[2] is None else 2
-            piece, start = match[group], match.start(group)
-            key = (match[1] or b"", identity)
-            follower = self._open.get(key)
-            if follower is None or follower.repeats(piece):
-                if not (is_suspicious(piece) or self._rules.patterns):
-                    self._open.pop(key, None)
-                    continue
-                follower = Follower(self._rules, self._context(key, piece))
-            found, _ = follower.take(piece, wait=False)
-            spans += [
-                s._replace(start=s.start + start, end=s.end + start) for s in found
-            ]
-            if follower.is_open and (piece or key in self._open):
-                self._open[key] = follower
-                if len(self._open) > _OPEN_MAX:
-                    self._open.pop(next(iter(self._open)))
-            else:
-                self._open.pop(key, None)
+            group = match.lastindex or 0
+            name, piece, start = match[1] or b"", match[group], match.start(group)
+            if not (is_open or is_suspicious(piece)):
+                continue
+            is_open = True
+            context = partial(self._context, name, identity, piece)
+            for span in self._strings.take(name, identity, piece, context):
+                at, end = span.start + start, span.end + start
+                spans.append(span._replace(start=at, end=end))
+        self._is_open = bool(self._strings)
         return spans
 
-    def _context(self, key: Key, piece: bytes) -> bytes:
+    def _context(self, name: bytes, identity: Identity, piece: bytes) -> bytes:
         """Return how the string ended in the frame before."""
-        name, identity = key
-        if tuple(_IDENTITY.findall(self._before)) != identity:
+        *_, frame = [b"", *filter(None, self._frame_end.split(self._before))]
+        if _identity(frame) != identity:
             return b""
         before = b""
-        for match in _VALUE.finditer(self._before):
+        for match in _VALUE.finditer(frame):
             if (match[1] or b"") == name:
-                before = match[3] if match[2] is None else match[2]
+                before = match[match.lastindex or 0]
         is_repeated = len(before) >= _REPEATED_MIN and piece.startswith(before)
         return b"" if is_repeated else before[-_CONTEXT:]
+
+
+class LineMask(EventMask):
+    """Masks a stream of JSON values, each on a line; see `TextMask` for the arguments.
+
+    Lines are its frames.  What is no such stream in spite of its media type may be one
+    value over many lines, so the text is followed from line to line, too.
+    """
+
+    _frame_end = _LINE_END
+    _plain_ends = (b"\n",)
+
+    def __init__(self, rules: Rules, report: Report | None = None) -> None:
+        super().__init__(rules, report)
+        self._line = Follower(rules)
+
+    def _in_text(self, frame: bytes) -> list[Span]:
+        spans, _ = self._line.take(frame, wait=False)
+        if not self._line.is_open:
+            self._line = Follower(self._rules)
+        return spans
+
+    def _in_rest(self, rest: bytes) -> list[Span]:
+        return self._in_text(rest)
+
+    def _in_strings(self, frame: bytes) -> list[Span]:
+        spans = super()._in_strings(frame)
+        self._is_open = self._is_open or self._line.is_open
+        return spans
 
 
 class Uncoded:

@@ -270,7 +270,8 @@ def _with_end(steps: list[TimedStep], count: int) -> Timeline:
     return [(min(number, count), step) for number, step in steps]
 
 
-class Lateness(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Lateness:
     """How much later than due the steps of a replay left, in nanoseconds."""
 
     count: int

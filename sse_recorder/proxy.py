@@ -49,6 +49,7 @@ from sse_recorder.exchange import (
 from sse_recorder.http1 import framing
 from sse_recorder.http1.answers import send_json_error
 from sse_recorder.http1.client import Connection, Failure, Origin, connect
+from sse_recorder.http1.connection import ConnectionHandler
 from sse_recorder.http1.limits import Limits as HttpLimits
 from sse_recorder.http1.response import ResponseStream
 from sse_recorder.http1.server import Server
@@ -61,13 +62,9 @@ from sse_recorder.trace import exchange_context, parse_traceparent
 log = logging.getLogger("sse_recorder.proxy")
 
 CONNECT_TIMEOUT_S: Final = 10
+_SWEEP_S: Final = 0.5
 REQUEST_BUFFER_BYTES: Final = 64 << 10
-"""How much of a request body may wait for the upstream connection to be there, or be
-kept for the case that it has to be sent again."""
-
-REPEATABLE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
-"""Methods that mean the same when they are asked twice (RFC 9110 section 9.2.2)."""
-
+"""How much of a request body may wait for the upstream connection to be there."""
 
 _NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 
@@ -87,6 +84,8 @@ class Recorder:
             request: its upstream is closed at once, or read and recorded to the end.
         on_write_error: what becomes of requests while the recording cannot be written:
             they go on, or are refused with 503.
+        upstream_timeout_s: how long an upstream may be silent once it has been asked;
+            None for as long as it likes.
         redactor: what masks secrets.
         telemetry: where spans go.
         limits: of the queue and of segments.
@@ -113,6 +112,7 @@ class Recorder:
         reuse_port: bool = False,
         on_client_abort: Literal["close", "finish"] = "close",
         on_write_error: Literal["go-on", "refuse"] = "go-on",
+        upstream_timeout_s: float | None = None,
         redactor: Redactor | None = None,
         telemetry: Telemetry | None = None,
         limits: Limits | None = None,
@@ -150,19 +150,24 @@ class Recorder:
         """Spans that had not been delivered when it stopped."""
         self.finishes = on_client_abort == "finish"
         """Whether a response is read to its end when its client has left."""
-        self.finishing: set[Relay] = set()
-        """The exchanges of which that is true."""
+        self.finishing: dict[Relay, None] = {}
+        """The exchanges of which that is true, in the order in which they were left."""
         self.all_finished = asyncio.Event()
+        self._upstream_timeout_s = upstream_timeout_s
+        self._sweep: asyncio.TimerHandle | None = None
         self._refuses = on_write_error == "refuse"
         self._latest_start = 0
         self._address = (host, port)
         self._reuse_port = reuse_port
         self._server = Server(
-            lambda: _ClientConnection(self),
+            self.connection,
             clock=clock,
             limits=http_limits,
             files_each=2,  # the client's, and the upstream's that belongs to it
         )
+        own_limit = self._server.limits.head_bytes
+        self.answer_head_bytes = max(own_limit, framing.ANSWER_HEAD_BYTES_MAX)
+        """The largest head of a response that is taken."""
 
     async def start(self) -> None:
         """Listen.
@@ -175,11 +180,44 @@ class Recorder:
         except ListenError:
             self.writer.close()
             raise
+        if self._upstream_timeout_s is not None:
+            self._sweep_later(self._upstream_timeout_s)
+
+    def _sweep_later(self, timeout_s: float) -> None:
+        # One timer looks at all exchanges; to note the time of every read, or to move a
+        # timer at each, would cost every read of every stream.
+        loop = asyncio.get_running_loop()
+        interval_s = min(_SWEEP_S, timeout_s / 4)
+        self._sweep = loop.call_later(interval_s, self._sweep_now, timeout_s)
+
+    def _sweep_now(self, timeout_s: float) -> None:
+        now_ns = self.clock.monotonic_ns()
+        for relay in list(self.relays):
+            relay.check_silence(now_ns, timeout_s)
+        self._sweep_later(timeout_s)
+
+    def make_room(self) -> None:
+        """Cut what nobody waits for, the oldest first, where clients need the room.
+
+        They take as many connections as there may be; what finishes alone has those
+        that they leave over.  So it is as each of them comes that there has to be room:
+        one that leaves gives its own.
+        """
+        at_ns = self.clock.monotonic_ns()
+        server = self._server
+        while self.finishing and (
+            len(server.connections) + len(self.finishing) > server.room
+        ):
+            next(iter(self.finishing)).cut(at_ns)
 
     @property
     def url(self) -> str:
         """Where clients send what they would send to the upstream."""
         return self._server.url
+
+    def connection(self) -> ConnectionHandler:
+        """Return what takes the requests of one client's connection."""
+        return _ClientConnection(self)
 
     def stats(self) -> Stats:
         """Return what has been counted so far."""
@@ -231,6 +269,8 @@ class Recorder:
             with suppress(TimeoutError):
                 async with asyncio.timeout_at(until):
                     await self.all_finished.wait()
+        if self._sweep is not None:
+            self._sweep.cancel()
         for relay in list(self.relays):
             relay.interrupt()
         await self._server.close(grace_s=0)
@@ -245,6 +285,7 @@ class _ClientConnection:
 
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
+        recorder.make_room()
         self.upstreams: dict[Origin, Connection] = {}
 
     def request_head(
@@ -336,9 +377,11 @@ class Relay:
         self._waiting: list[bytes] = []
         self._waiting_bytes = 0
         self._request_trailers: Headers | None = None
-        self._is_paused = False
+        self._is_paused = self._is_request_paused = False
+        self._progress: tuple[object, ...] = ()
+        self._progress_ns = at_ns
+        self._informational = 0
         self._has_ended = False
-        self._may_repeat = False
         self._connecting: asyncio.Task[None] | None = None
         recorder.count += 1
         started_at = recorder.started_at(at_ns)
@@ -347,8 +390,8 @@ class Relay:
         self._head = self._open(exchange_id, started_at, head, found)
         recorder.relays.add(self)
         upstream = client.upstreams.get(self._origin)
-        if upstream is not None and upstream.reusable:
-            self._may_repeat = head.method in REPEATABLE
+        self._is_kept = upstream is not None and upstream.reusable
+        if upstream is not None and self._is_kept:
             self._try_to_send(upstream)
         else:
             self._connecting = asyncio.get_running_loop().create_task(self._connect())
@@ -384,7 +427,12 @@ class Relay:
     async def _connect(self) -> None:
         origin, clock = self._origin, self._clock
         try:
-            upstream = await connect(origin, timeout_s=CONNECT_TIMEOUT_S, clock=clock)
+            upstream = await connect(
+                origin,
+                timeout_s=CONNECT_TIMEOUT_S,
+                clock=clock,
+                head_bytes=self._recorder.answer_head_bytes,
+            )
         except UpstreamError as error:
             self._fail(str(error), clock.monotonic_ns())
             return
@@ -411,8 +459,7 @@ class Relay:
             upstream.pause_response()
         for data in self._waiting:
             upstream.send_data(data)
-        if not self._may_repeat:
-            self._waiting.clear()
+        self._waiting.clear()
         if self._request_trailers is not None:
             self._end_request(upstream, self._request_trailers)
 
@@ -427,20 +474,12 @@ class Relay:
         self.request_bytes += len(data)
         if self._upstream is not None:
             self._upstream.send_data(data)
-        if self._upstream is None or self._may_repeat:
-            self._keep(data)
+        else:
+            self._waiting.append(data)
+            self._waiting_bytes += len(data)
+            if self._waiting_bytes > REQUEST_BUFFER_BYTES:
+                self._stream.pause_request()
         self._tap.request_data(at_ns, data)
-
-    def _keep(self, data: bytes) -> None:
-        self._waiting.append(data)
-        self._waiting_bytes += len(data)
-        if self._waiting_bytes <= REQUEST_BUFFER_BYTES:
-            return
-        if self._upstream is None:
-            self._stream.pause_request()
-        else:  # it is too much to be sent again
-            self._may_repeat = False
-            self._waiting.clear()
 
     def request_end(self, at_ns: int, trailers: Headers) -> None:  # noqa: ARG002
         """Pass the end of the request on."""
@@ -464,7 +503,7 @@ class Relay:
         assert upstream is not None
         # It belongs to this exchange from here on, not to the connection that closes.
         self._client.upstreams.pop(self._origin, None)
-        self._recorder.finishing.add(self)
+        self._recorder.finishing[self] = None
         self.resume_response()
 
     def pause_response(self) -> None:
@@ -483,6 +522,7 @@ class Relay:
 
     def informational(self, head: ResponseHead, at_ns: int) -> None:  # noqa: ARG002
         """Pass a 1xx response on."""
+        self._informational += 1
         self._stream.send_informational(head)
 
     def response_head(self, head: ResponseHead, at_ns: int) -> None:
@@ -509,19 +549,18 @@ class Relay:
     def response_failed(self, failure: Failure, at_ns: int) -> None:
         """Break the client's response as the upstream's broke, or answer for it.
 
-        A connection that was kept may turn out to be closed as it is used again: what
-        means the same when it is asked twice is then asked on a new one.
+        A connection that was kept may be closed as it is used again.  Whether the
+        request was read before that, nobody knows: it is not asked twice.  The client's
+        connection, which was kept as well, ends in the same way, for from this a client
+        knows, as it would without us, that it may ask again.
         """
-        upstream = self._upstream
-        if self._may_repeat and upstream is not None and not upstream.answered:
-            self._may_repeat = False
-            self._upstream = None
-            self._connecting = asyncio.get_running_loop().create_task(self._connect())
-            return
+        is_reset = failure.kind == "reset"
         if not self._stream.started:
-            self._fail(failure.message, at_ns)
+            if self._is_kept and (is_reset or failure.kind == "eof"):
+                self._stream.abort(reset=is_reset)
+            self._fail(failure.message, at_ns, is_timeout=failure.kind == "timeout")
             return
-        self._stream.abort(reset=failure.kind == "reset")
+        self._stream.abort(reset=is_reset)
         is_timeout = failure.kind == "timeout"
         outcome = Outcome.TIMEOUT if is_timeout else Outcome.UPSTREAM_ABORT
         error = f"{failure.kind}: {failure.message}"
@@ -529,13 +568,40 @@ class Relay:
 
     def pause_request(self) -> None:
         """Read the client no faster than the upstream reads."""
+        self._is_request_paused = True
         self._stream.pause_request()
 
     def resume_request(self) -> None:
         """Read on."""
+        self._is_request_paused = False
         self._stream.resume_request()
 
+    def check_silence(self, now_ns: int, timeout_s: float) -> None:
+        """End the exchange if its upstream has done nothing for too long."""
+        upstream = self._upstream
+        is_asked = self._request_trailers is not None or self._is_request_paused
+        progress = (
+            self._stream.started,
+            self.request_bytes,
+            self.response_bytes,
+            self._informational,
+            upstream.buffered if upstream else None,
+        )
+        # Connecting has a limit of its own, and a slow client is not a silent upstream.
+        is_its_turn = upstream is not None and is_asked and not self._is_paused
+        if progress != self._progress or not is_its_turn:
+            self._progress, self._progress_ns = progress, now_ns
+        elif now_ns - self._progress_ns >= timeout_s * 1e9:
+            self._drop_upstream()
+            message = f"the upstream was silent for {timeout_s:g} s"
+            self.response_failed(Failure("timeout", message), now_ns)
+
     # How it ends.
+
+    def cut(self, at_ns: int) -> None:
+        """Listen alone no longer."""
+        reason = "it was cut, for its connection was needed"
+        self._end(at_ns, Ending(outcome=Outcome.CLIENT_ABORT, error=reason))
 
     def interrupt(self) -> None:
         """Cut both sides, because the recorder stops."""
@@ -544,10 +610,15 @@ class Relay:
         ending = Ending(outcome=Outcome.INCOMPLETE, error="the recorder was stopped")
         self._end(self._clock.monotonic_ns(), ending)
 
-    def _fail(self, message: str, at_ns: int) -> None:
+    def _fail(self, message: str, at_ns: int, *, is_timeout: bool = False) -> None:
         """Answer in place of an upstream that gave no head."""
-        send_json_error(self._stream, HTTPStatus.BAD_GATEWAY, "upstream_error", message)
-        self._end(at_ns, Ending(outcome=Outcome.UPSTREAM_ERROR, error=message))
+        status, kind = HTTPStatus.BAD_GATEWAY, "upstream_error"
+        outcome = Outcome.UPSTREAM_ERROR
+        if is_timeout:
+            status, kind = HTTPStatus.GATEWAY_TIMEOUT, "upstream_timeout"
+            outcome = Outcome.TIMEOUT
+        send_json_error(self._stream, status, kind, message)
+        self._end(at_ns, Ending(outcome=outcome, error=message))
 
     def _drop_upstream(self) -> None:
         if self._upstream is not None:
@@ -563,7 +634,7 @@ class Relay:
         if self in recorder.finishing:
             self._drop_upstream()
             ending = _without_client(ending)
-            recorder.finishing.discard(self)
+            del recorder.finishing[self]
             if not recorder.finishing:
                 recorder.all_finished.set()
         recorder.relays.discard(self)

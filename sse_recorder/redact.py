@@ -8,11 +8,11 @@ what is masked changes nothing.
 
 Rules for heads
 ---------------
-1. A name decides, never a value.  Names of headers and of query parameters are cut into
-   words at every character that is not a letter and where camel case begins a new word;
-   one word that means a secret is enough (`_SECRET_WORDS`, `_SECRET_ENDINGS`).  So
-   `Meibel-API-Key`, `x-amz-security-token`, `accessToken` and `X-Goog-Signature` need
-   no list of vendors.
+1. A name decides, and no value but one that is a secret wherever it stands (8).  Names
+   of headers and of query parameters are cut into words at every character that is not
+   a letter and where camel case begins a new word; one word that means a secret is
+   enough (`_SECRET_WORDS`, `_SECRET_ENDINGS`).  So `Meibel-API-Key`,
+   `x-amz-security-token`, `accessToken` and `X-Goog-Signature` need no list of vendors.
 2. Names that only sound secret stay (`_PUBLIC_NAMES`, `_COUNTING_WORDS`).  The plural
    `tokens` is never a secret: it counts what a model reads and writes, in
    `x-ratelimit-remaining-tokens` as in `max_tokens`.  `mcp-session-id` stays because
@@ -29,6 +29,9 @@ Rules for heads
    A user name alone may be a token, so it goes too.
 6. URLs inside of other headers (`Location`, `Referer`, `Link`) obey the same rules.
 7. In doubt about where a secret ends, more is masked: half a secret is a leak.
+8. What looks like a secret in any text (`sse_recorder.credentials`) is one in the
+   values of headers and parameters, too, also where `%2D` stands for `-`.  It becomes
+   the same word, behind the prefix that says whose it is: `sk-ant-[redacted]`.
 
 Bodies
 ------
@@ -53,11 +56,18 @@ value of another URL.  `Redactor(mask=…)` adds names, `Redactor(keep=…)` tak
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import partial
+from itertools import accumulate
 
 from sse_recorder import coding
-from sse_recorder.credentials import FormRules, MultipartRules, Rules
+from sse_recorder.credentials import (
+    FormRules,
+    MultipartRules,
+    Rules,
+    is_suspicious,
+)
 from sse_recorder.exchange import (
     Headers,
     RequestHead,
@@ -69,6 +79,7 @@ from sse_recorder.masking import (
     BodyMask,
     CodedMask,
     EventMask,
+    LineMask,
     Report,
     TextMask,
     UnmaskableError,
@@ -82,8 +93,8 @@ PLACEHOLDER = "[redacted]"
 _USERINFO_PLACEHOLDER = "redacted@"
 
 _SECRET_WORDS = frozenset(
-    {"auth", "authorization", "bearer", "cookie", "dpop", "jwt", "key", "otp"}
-    | {"pass", "pwd", "sig"}
+    {"auth", "authentication", "authorization", "bearer", "cookie", "dpop", "jwt"}
+    | {"key", "otp", "pass", "pwd", "sig"}
 )
 
 # Words that people also write without a separator, as in `accesstoken`.  `key` is not
@@ -145,6 +156,12 @@ _PUBLIC_TOKENS = frozenset(
     | {"completion", "reasoning", "thought", "tool", "draft", "raw", "word", "sub"}
     | {"new", "current", "each", "separator", "finish", "generated", "decoded", "to"}
 )
+# Whose `auth` or `pass` it is, when it is no count of what passed.
+_LOGINS = frozenset(
+    {"", "admin", "app", "basic", "db", "database", "email", "ftp", "http", "ldap"}
+    | {"login", "mail", "mongo", "mysql", "pg", "postgres", "proxy", "redis", "root"}
+    | {"service", "sftp", "smtp", "ssh", "sudo", "user", "vpn", "x"}
+)
 _SECRET_FIELD_WORDS = frozenset(
     {"authorization", "bearer", "cookie", "jwt", "otp", "pwd", "passwd", "password"}
     | {"passphrase", "passcode", "secret", "credential", "credentials"}
@@ -160,8 +177,18 @@ _FORM_WORDS = frozenset({"base", "hash", "hashed", "plain", "text", "value", "st
 # Subtypes of `application/` that are text.
 _TEXT_TYPES = frozenset(
     {"json", "jsonl", "ndjson", "json-seq", "xml", "yaml", "yml", "toml", "graphql"}
+    | {"jsonlines", "json-lines"}
     | {"www-form-urlencoded"}
     | {"javascript", "ecmascript", "sql", "sh", "httpd-php", "jwt", "pem-file"}
+)
+
+# A JSON value on each line.
+_LINE_TYPES = frozenset(
+    f"application/{name}"
+    for name in (
+        *("ndjson", "jsonl", "jsonlines", "json-lines", "stream+json"),
+        *("x-ndjson", "x-jsonl", "x-jsonlines", "x-json-lines"),
+    )
 )
 
 _ASK_UNCODED = "ask for it uncoded (Accept-Encoding: identity)"
@@ -170,6 +197,10 @@ _SEND_UNCODED = "send it uncoded"
 _CAMEL = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 _PLAIN = re.compile(r"[a-z]+")
 _ESCAPE = re.compile(r"%([2-7][0-9A-Fa-f])")
+# What needs a closer look only for the secrets that `is_suspicious` knows.
+_UNMARKED = re.compile(r"[ !#$&-\[\]-~]*")
+_SETTLED_AFTER = 8
+_CHARACTER = re.compile(rb"%[2-7][0-9A-Fa-f]|[^%]|%", re.DOTALL)
 _OUTSIDE_ANGLES = re.compile(r"[^<>]+")  # Link: <URL>; rel="next", <URL>; …
 _USERINFO = re.compile(r"(?<=://)[^/?#\\\s]*@")
 _QUERY = re.compile(r"[?#]")
@@ -208,6 +239,8 @@ def _ends_secret(words: list[str]) -> bool:
         return before in _SECRET_KEYS
     if last == "token":
         return bool(before) and before not in _PUBLIC_TOKENS
+    if last in {"auth", "pass"}:
+        return before in _LOGINS
     return last in _SECRET_FIELD_WORDS or last.endswith(_SECRET_FIELD_ENDINGS)
 
 
@@ -247,6 +280,49 @@ def _is_text(kind: str) -> bool:
         or kind.endswith(("+json", "+xml", "+yaml", "+text"))
         or kind.rpartition("/")[2].removeprefix("x-") in _TEXT_TYPES
     )
+
+
+def _spans(text: bytes, rules: Rules, *, is_start: bool) -> list[tuple[int, int]]:
+    """Return where something is secret in a text, or in what its escapes stand for."""
+    found = [span for span, _ in rules.find(text, is_start=is_start)]
+    places = [(span.start, span.end) for span in found]
+    if b"%" in text:
+        characters = [match.group() for match in _CHARACTER.finditer(text)]
+        offsets = [*accumulate(map(len, characters), initial=0)]
+        plain = bytes(c[0] if len(c) == 1 else int(c[1:], 16) for c in characters)
+        for span, _ in rules.find(plain, is_start=is_start):
+            places.append((offsets[span.start], offsets[span.end]))
+    return sorted(place for place in places if place[0] < place[1])
+
+
+def _without_secrets(text: str, rules: Rules) -> str:
+    """Return a value of a head without what looks like a secret in it."""
+    is_unmarked = not rules.patterns and _UNMARKED.fullmatch(text) is not None
+    if is_unmarked and not is_suspicious(text.encode()):
+        return text
+    pieces = text.split(PLACEHOLDER)
+    for n, piece in enumerate(pieces):
+        data, masked, at = piece.encode(errors="surrogatepass"), [], 0
+        for start, end in _spans(data, rules, is_start=not n):
+            if start >= at:
+                masked += [data[at:start], PLACEHOLDER.encode()]
+            at = max(at, end)
+        if masked:
+            whole = b"".join([*masked, data[at:]])
+            pieces[n] = whole.decode(errors="surrogatepass")
+    return PLACEHOLDER.join(pieces)
+
+
+def _settled(mask: Callable[[str], str], text: str) -> str:
+    """Mask a text until that changes nothing.
+
+    Where a mask is now may have been what ended a name, or a URL.
+    """
+    for _ in range(_SETTLED_AFTER):
+        text, before = mask(text), text
+        if text == before:
+            break
+    return text
 
 
 class Redactor:
@@ -295,12 +371,16 @@ class Redactor:
         """Return headers or trailers without secrets, in their order."""
         if not self._enabled:
             return headers
-        return tuple((name, self._value(name, value)) for name, value in headers)
+        return tuple(
+            (name, _settled(partial(self._value, name), value))
+            for name, value in headers
+        )
 
     def url(self, url: str) -> str:
         """Return a URL or a request target without secrets."""
-        if not self._enabled:
-            return url
+        return _settled(self._url, url) if self._enabled else url
+
+    def _url(self, url: str) -> str:
         start = _QUERY.search(url)
         if start is None:
             return _USERINFO.sub(_USERINFO_PLACEHOLDER, url)
@@ -352,6 +432,8 @@ class Redactor:
     def _text_mask(self, kind: str, report: Report | None) -> BodyMask:
         if kind == "text/event-stream":
             return EventMask(self._text, report)
+        if kind in _LINE_TYPES:
+            return LineMask(self._text, report)
         if kind == "application/x-www-form-urlencoded":
             return TextMask(self._form, report)
         if kind.startswith("multipart/"):
@@ -366,7 +448,8 @@ class Redactor:
             if folded == "set-cookie":
                 return _set_cookie(value)
             return _credentials(value)
-        return _OUTSIDE_ANGLES.sub(lambda text: self.url(text.group()), value)
+        value = _OUTSIDE_ANGLES.sub(lambda text: self._url(text.group()), value)
+        return _without_secrets(value, self._text)
 
     def _piece(self, piece: str) -> str:
         piece = _USERINFO.sub(_USERINFO_PLACEHOLDER, piece)
@@ -376,8 +459,9 @@ class Redactor:
             # The secret reaches to the end of the piece: it may contain any of the
             # other separators, and half a secret is a leak.
             if self._is_secret(name, parameter=True):
-                return piece[: found.end()] + PLACEHOLDER
-        return piece
+                before = _without_secrets(piece[: found.end()], self._text)
+                return before + PLACEHOLDER
+        return _without_secrets(piece, self._text)
 
     def _is_secret(self, name: str, *, parameter: bool = False) -> bool:
         folded = self._folded(name)

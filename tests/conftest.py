@@ -9,6 +9,8 @@ import pytest
 import uvloop
 from http1.wire import Run
 
+pytest_plugins = ("pytester",)
+
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "asyncio": asyncio.new_event_loop,
     "uvloop": uvloop.new_event_loop,

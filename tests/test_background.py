@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -73,6 +74,37 @@ def test_a_service_stops_when_the_block_raises() -> None:
         raise KeyError("mine")
     assert fake.done == ["start", "stop"]
     assert not any(thread.is_alive() for thread in fake.threads)
+
+
+@pytest.mark.parametrize("moment", ["start", "stop"])
+def test_a_service_that_is_interrupted_comes_to_its_end_first(moment: str) -> None:
+    """It is not stopped while it is half started, nor left while it is half stopped."""
+
+    class Slow(Fake):
+        async def _note(self, what: str) -> None:
+            if what == moment:
+                # It is waiting for us, as when somebody presses Ctrl-C.
+                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+                await asyncio.sleep(0.2)
+            await super()._note(what)
+
+    fake = Slow()
+    with pytest.raises(KeyboardInterrupt), running(fake):
+        pass
+    assert fake.done == ["start", "stop"]
+    assert not any(thread.is_alive() for thread in fake.threads)
+
+
+def test_an_error_of_the_stop_comes_out() -> None:
+    """Whoever ran it is to know that it did not end in order."""
+
+    class Failing(Fake):
+        async def stop(self, grace_s: float = 1.0) -> None:
+            await super().stop(grace_s)
+            raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"), running(Failing()):
+        pass
 
 
 def test_a_service_can_be_run_again() -> None:

@@ -45,6 +45,20 @@ def test_the_environment_is_that_of_the_process(
     assert config.environment()["OTEL_TEST"] == "yes"
 
 
+@pytest.mark.parametrize(
+    ("value", "is_ci"),
+    [(None, False), ("", False), ("0", False), ("False", False), ("true", True)],
+)
+def test_continuous_integration_is_what_sets_its_variable(
+    monkeypatch: pytest.MonkeyPatch, *, value: str | None, is_ci: bool
+) -> None:
+    """Whatever its value, but those that mean no."""
+    monkeypatch.delenv("CI", raising=False)
+    if value is not None:
+        monkeypatch.setenv("CI", value)
+    assert config.is_ci() == is_ci
+
+
 def test_no_file_sets_nothing(tmp_path: Path) -> None:
     """Every command is there, with no defaults of the user's."""
     assert default_map(tmp_path, COMMANDS) == {name: {} for name in COMMANDS}

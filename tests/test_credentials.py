@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from hypothesis import given
@@ -61,6 +62,7 @@ KEYS = [
     ("bearer", "Bearer ", LETTERS[:24]),
     ("basic", "Basic ", "dXNlcjpwYXNz"),
 ]
+DISTINCT = ("sk-ant-api", "sk-proj-", "sk-svcacct-", "github_pat_")
 
 
 def is_secret(name: str) -> bool:
@@ -85,7 +87,8 @@ def test_a_credential_is_found_where_a_word_begins(
     for before in ("", "x ", "key=", '"', "\\n", "\\t", "(", "%3D", "\\u003d", "/"):
         for behind in ("", " x", '"', '\\"', ",", "\\n", "\n", ")", "&"):
             assert found(before + prefix + private + behind) == [(rule, private)]
-    assert found(f"a{prefix}{private}") == []
+    is_distinct = (prefix + private).startswith(DISTINCT)
+    assert found(f"a{prefix}{private}") == [(rule, private)] * is_distinct
 
 
 @pytest.mark.parametrize(("rule", "prefix", "private"), KEYS)
@@ -107,6 +110,18 @@ def test_every_piece_of_a_credential_is_suspicious(
             # A scheme is one only with a space behind it.
             start = prefix[:size] if prefix.strip() == prefix else prefix[:size].strip()
             assert is_suspicious((before + start).encode())
+
+
+@pytest.mark.parametrize("prefix", DISTINCT)
+def test_what_is_in_no_word_begins_a_key_behind_letters(prefix: str) -> None:
+    """Distinct prefixes need no word to begin, and pieces with them no luck."""
+    for before in ("Hi", "x_", "0-"):
+        text = before + prefix + LETTERS
+        ((_, secret),) = found(text + " x")
+        assert secret.endswith(LETTERS)
+        half = len(before) + 1 + len(re.split("[-_]", prefix)[0])
+        for size in range(half, len(before + prefix) + 1):
+            assert is_suspicious(text[:size].encode())
 
 
 @pytest.mark.parametrize(
@@ -144,6 +159,13 @@ def test_what_is_no_credential_is_not_found(text: str) -> None:
         ('{\\"api_key\\":\\n  \\"a\\"}', ["a"]),
         ("postgres://zoe:p%40ss@db/x", ["p%40ss"]),
         ('{"api_key": "', [""]),
+        # The quote behind the colon is the end of what the name is in.
+        ('{"json":"{\\"api_key\\":"}}', []),
+        ('{"text":"set \\"api_key\\":","next":1}', []),
+        ('{"a":"{\\"api_key\\":[\\"a\\",","b":"c"}', ["a"]),
+        ('{\\"api_key\\":[\\n \\"a\\",\\n \\"b\\"\\n]', ["a", "b"]),
+        # So is what ends it here, and what is before that may be half of an escape.
+        ('{"a":"{\\"api_key\\":\\"b\\\\"}', ["b"]),
     ],
 )
 def test_what_is_named_or_placed_is_found(text: str, secrets: list[str]) -> None:

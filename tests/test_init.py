@@ -29,6 +29,6 @@ def test_importing_the_package_costs_nothing() -> None:
     """A test session that has the plugin, but does not use it, does not pay for it."""
     code = (
         "import sys, sse_recorder;"
-        "sys.exit(bool({'pyarrow', 'duckdb', 'httptools'} & set(sys.modules)))"
+        "sys.exit(bool({'pyarrow', 'duckdb', 'httptools', 'httpx'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -259,6 +259,313 @@ def test_parallel_calls_do_not_confuse_each_other() -> None:
     )
 
 
+# Also halves of words, as the tokens of models are, that begin like keys.
+WORDS = st.sampled_from(
+    [
+        *(" ri", "sk", "Open", "AI", "ghp", " ask", "-", "_", "g", "hf", "Ba", "sic"),
+        *("The", " is", ":", " sk", "eyJ", "whs", "SG", ".", "xo", "AK", "IA", '"'),
+        *(
+            "p",
+            "pass",
+            "word",
+            '"password":',
+            "é",
+            " at https",
+            "://",
+            "12",
+            "\\",
+            "\n",
+        ),
+    ]
+)
+
+
+@settings(deadline=None)
+@given(
+    lessons=st.lists(st.lists(WORDS, max_size=12), max_size=6),
+    key=st.sampled_from(KEYS),
+    cuts=st.sets(st.integers(4, 16), min_size=1) | st.sets(st.integers(0, 60)),
+)
+def test_nothing_that_is_learned_lets_a_secret_pass(
+    lessons: list[list[str]], key: tuple[str, str], cuts: set[int]
+) -> None:
+    """What was harmless in one stream is no reason to trust it in another."""
+    redactor, (prefix, private) = Redactor(), key
+    for words in lessons:
+        for word in words:
+            masked(EVENTS, *frames([word]), redactor=redactor)
+        masked(EVENTS, *frames(words), *frames(words), redactor=redactor)
+    text = f"Key: {prefix}{private}{after(prefix)}"
+    places = [0, *sorted(cut for cut in cuts if 0 < cut < len(text)), len(text)]
+    pieces = [text[a:b] for a, b in pairwise(places)]
+    for piece in pieces:  # behind a letter it is a part of a word
+        masked(EVENTS, *frames(["a", piece, " b"]), redactor=redactor)
+    chunks = frames(pieces)
+    kept = masked(EVENTS, *chunks, redactor=redactor)
+    assert kept == masked(EVENTS, *chunks)
+    assert_gone(private, joined(kept).encode())
+
+
+def test_a_word_that_ends_like_a_key_begins_is_not_learned() -> None:
+    """`risk` makes `sk` no less of a beginning for the streams that come later."""
+    prefix, private = KEYS[1]
+    redactor = Redactor()
+    lesson = frames(["The", " ri", "sk", " is", " Open", "AI", "'s"])
+    assert masked(EVENTS, *lesson, redactor=redactor) == b"".join(lesson)
+    chunks = frames(["Key:", " ", "sk", "-proj-", private[:8], private[8:]])
+    kept = joined(masked(EVENTS, *chunks, redactor=redactor))
+    assert kept == f"Key: {prefix}{'*' * len(private)}"
+
+
+def test_data_that_are_no_object_are_followed_in_any_chunk() -> None:
+    """Lines of text, or of JSON strings, are pieces also behind frames of JSON."""
+    _, private = KEYS[0]
+    for shape in ("data: {}\n\n", 'data: "{}"\n\n'):
+        pieces = [shape.format(p).encode() for p in ("sk", "-ant-", private)]
+        for first in (b'data: {"a":"b"}\n\n', b'event: x\ndata: {"a":"b","c":1}\n\n'):
+            redactor = Redactor()
+            masked(EVENTS, first, redactor=redactor)
+            kept = masked(EVENTS, first + pieces[0], *pieces[1:], redactor=redactor)
+            assert_gone(private, kept)
+            assert kept.startswith(first + pieces[0] + pieces[1])
+
+
+def test_a_frame_that_ends_behind_a_name_stays_json() -> None:
+    """The quote that ends a string is no beginning of the value of a name in it."""
+    pieces = ['{"password":', '"hunter2-', 'correct"', "}"]
+    kept = masked(EVENTS, *frames(pieces))
+    assert joined(kept) == '{"password":"***************"}'
+    for text in ('set "password":', '["password" : ['):
+        frame = f"data: {json.dumps({'text': text, 'next': 1})}\n\n".encode()
+        assert masked(EVENTS, frame) == frame
+
+
+SECRETS = st.text('a7Q+/"\\\n\u00e9\U0001f600', min_size=9, max_size=30)
+HARMLESS = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.text('ab"\\\n: {}[],\u00e9', max_size=9),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["city", "n", "x"]), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+
+
+def with_secret(value: object, secret: object, depth: int) -> dict[str, object]:
+    """Return arguments with a secret in them, in JSON strings of some depth."""
+    inner: dict[str, object] = {"n": value, "password": secret, "z": value}
+    for _ in range(depth):
+        inner = {"x": json.dumps(inner), "y": value}
+    return inner
+
+
+def without_secret(arguments: dict[str, object], depth: int) -> tuple[object, object]:
+    """Return the value of the secret, and all that is around it."""
+    around = []
+    for _ in range(depth):
+        inner = arguments.pop("x")
+        assert isinstance(inner, str)
+        around.append(arguments)
+        arguments = json.loads(inner)
+    return arguments.pop("password"), [*around, arguments]
+
+
+@settings(deadline=None)
+@given(
+    value=HARMLESS,
+    secret=SECRETS,
+    depth=st.integers(0, 2),
+    cuts=st.sets(st.integers(0, 300), max_size=40),
+    escapes=st.sampled_from(["all", "few"]),
+)
+def test_arguments_stay_json_and_lose_their_secrets(
+    value: object, secret: str, depth: int, cuts: set[int], escapes: str
+) -> None:
+    """However the arguments of a call are cut, only the secret changes."""
+    arguments = with_secret(value, secret, depth)
+    text = json.dumps(arguments, ensure_ascii=escapes == "all")
+    places = [0, *sorted(cut for cut in cuts if 0 < cut < len(text)), len(text)]
+    kept = masked(EVENTS, *frames([text[a:b] for a, b in pairwise(places)]))
+    found, around = without_secret(json.loads(joined(kept)), depth)
+    assert around == without_secret(with_secret(value, secret, depth), depth)[1]
+    assert isinstance(found, str)
+    # What stays of an escape that was cut is its backslash.
+    assert set(found) <= {"*", "/", "\\"}
+
+
+@settings(deadline=None)
+@given(
+    value=HARMLESS,
+    key=st.sampled_from(KEYS),
+    depth=st.integers(0, 2),
+    cuts=st.sets(st.integers(0, 300), max_size=40),
+)
+def test_arguments_with_a_key_stay_json(
+    value: object, key: tuple[str, str], depth: int, cuts: set[int]
+) -> None:
+    """A key in any string of the arguments goes, and all else stays."""
+    prefix, private = key
+    noted = f"it is {prefix}{private}{after(prefix)}"
+    arguments: object = {"note": noted, "n": value}
+    for _ in range(depth):
+        arguments = {"x": json.dumps(arguments)}
+    text = json.dumps(arguments)
+    places = [0, *sorted(cut for cut in cuts if 0 < cut < len(text)), len(text)]
+    kept = masked(EVENTS, *frames([text[a:b] for a, b in pairwise(places)]))
+    inner = json.loads(joined(kept))
+    for _ in range(depth):
+        inner = json.loads(inner["x"])
+    assert inner["n"] == value
+    assert_gone(private, inner["note"].encode())
+    assert len(inner["note"]) == len(noted)
+
+
+@pytest.mark.parametrize(
+    "secret", ["a" * 40, "\\" * 40, '"' * 40, "\\" * 9 + '"', "correct\\", "a\n" * 20]
+)
+@pytest.mark.parametrize("size", [1, 2, 5, 8, 9])
+@pytest.mark.parametrize("depth", [0, 1, 2])
+def test_a_secret_of_pieces_that_are_alike_is_masked_to_its_end(
+    secret: str, size: int, depth: int
+) -> None:
+    """A piece that begins like the one before is no text that grows."""
+    text = json.dumps(with_secret(None, secret, depth))
+    pieces = [text[at : at + size] for at in range(0, len(text), size)]
+    kept = json.loads(joined(masked(EVENTS, *frames(pieces))))
+    found, around = without_secret(kept, depth)
+    assert around == without_secret(with_secret(None, secret, depth), depth)[1]
+    assert set(str(found)) <= {"*", "/", "\\"}
+
+
+@pytest.mark.parametrize("kind", ["application/x-ndjson", "application/jsonl"])
+@pytest.mark.parametrize("size", [1, 2, 5])
+def test_a_key_in_lines_of_json_is_masked_as_it_comes(kind: str, size: int) -> None:
+    """Each line is a frame whose strings go on in the next, and none waits."""
+    prefix, private = KEYS[0]
+    text = f"Here: {prefix}{private} and so on"
+    lines = [
+        json.dumps({"model": "m", "response": text[i : i + size], "done": False}) + "\n"
+        for i in range(0, len(text), size)
+    ]
+    mask, kept = Redactor().body(head(kind)), b""
+    for at, line in enumerate(lines):
+        ((_, data),) = mask.feed(at, line.encode())
+        kept += data
+    told = "".join(json.loads(line)["response"] for line in kept.splitlines())
+    assert told == text.replace(private, "*" * len(private))
+
+
+def test_lines_that_are_one_value_are_masked_as_a_text() -> None:
+    """A wrong media type hides no field whose value is on the next line."""
+    body = json.dumps({"a": {"password": VALUE, "b": ["c"]}}, indent=1).encode()
+    body = body.replace(b'": "', b'":\n "')
+    want = body.replace(VALUE.encode(), b"*" * len(VALUE))
+    kind = head("application/x-ndjson")
+    for cut in range(len(body) + 1):
+        assert masked(kind, body[:cut], body[cut:]) == want
+    assert masked(kind, *body.splitlines(keepends=True)) == want
+
+
+IDENTITIES = [
+    lambda call: {"id": f"call_{call}"},
+    lambda call: {"call_id": f"call_{call}"},
+    lambda call: {"callId": call},
+    lambda call: {"index": call},
+    lambda call: {"id": "chatcmpl-1", "choices": [{"index": 0, "id": f"c{call}"}]},
+]
+FRESH = [
+    lambda n: {"id": f"evt_{n}"},
+    lambda n: {"index": n},
+    lambda n: {"index": n, "token": {"id": 7 + n % 3}},
+    lambda n: {"id": "chatcmpl-1", "created": n},
+    lambda n: {"id": "c", **({"call_id": "x"} if not n else {})},
+    lambda n: {"n": n},
+]
+
+
+@pytest.mark.parametrize("identity", IDENTITIES)
+@pytest.mark.parametrize("size", [1, 3, 7])
+def test_strings_that_an_id_tells_apart_are_followed_apart(
+    identity: Callable[[int], dict[str, object]], size: int
+) -> None:
+    """Calls that come in turns are masked by what each of them is."""
+    texts = [json.dumps({"api_key": VALUE, "n": 1}), json.dumps({"city": "P" * 44})]
+    assert abs(len(texts[0]) - len(texts[1])) < size * 3 + 9
+    pieces = [
+        (call, text[at : at + size])
+        for at in range(0, max(map(len, texts)), size)
+        for call, text in enumerate(texts)
+    ]
+    chunks = [
+        f"data: {json.dumps({**identity(call), 'delta': piece})}\n\n".encode()
+        for call, piece in pieces
+    ]
+    kept = masked(EVENTS, *chunks).split(b"\n\n")
+    told = ["", ""]
+    for (call, _), frame in zip(pieces, kept, strict=False):
+        told[call] += json.loads(frame[6:])["delta"]
+    assert json.loads(told[0]) == {"api_key": "*" * len(VALUE), "n": 1}
+    assert told[1] == texts[1]
+
+
+@pytest.mark.parametrize("identity", FRESH)
+@pytest.mark.parametrize(("prefix", "private"), KEYS[:3])
+@pytest.mark.parametrize("size", [1, 3, 7])
+def test_an_id_that_is_new_in_each_frame_hides_no_secret(
+    identity: Callable[[int], dict[str, object]], prefix: str, private: str, size: int
+) -> None:
+    """A string goes on in the next frame whatever that is called."""
+    text = f"Key: {prefix}{private} and so on"
+    pieces = [text[at : at + size] for at in range(0, len(text), size)]
+    chunks = [
+        f"data: {json.dumps({**identity(n), 'delta': piece})}\n\n".encode()
+        for n, piece in enumerate(pieces)
+    ]
+    kept = joined(masked(EVENTS, *chunks))
+    assert_gone(private, kept.encode())
+    assert len(kept) == len(text)
+
+
+@pytest.mark.parametrize("count", [65, 500, 1500])
+@pytest.mark.parametrize("name", ["index", "id", "field"])
+def test_of_many_open_strings_none_is_forgotten(count: int, name: str) -> None:
+    """What cannot be followed is masked, and what is known of it is bounded."""
+
+    def frame(n: int, piece: str) -> bytes:
+        data = {f"delta{n}": piece} if name == "field" else {name: f"c{n}", "d": piece}
+        return f"data: {json.dumps(data)}\n\n".encode()
+
+    order = range(count)
+    # That one comes back shows that they are no counters.
+    chunks = [frame(n, '{"api_k') for n in (0, 1, 0, *order)]
+    chunks += [frame(n, 'ey":"correct horse') for n in order]
+    chunks += [frame(n, ' battery"}') for n in order]
+    tracemalloc.start()
+    kept = masked(EVENTS, *chunks)
+    assert tracemalloc.get_traced_memory()[1] < len(b"".join(chunks)) * 8 + (1 << 20)
+    tracemalloc.stop()
+    assert b"orrect" not in kept
+    assert b"atter" not in kept
+    for line in kept.split(b"\n\n")[:-1]:
+        json.loads(line[6:])
+
+
+def test_a_key_that_follows_letters_is_masked_in_deltas() -> None:
+    """What no word has in it begins a key even where none should begin."""
+    for prefix, private in (("sk-ant-", "api03-" + "Zq8Xw2Lr5Tn9"), KEYS[1]):
+        text = f"Hi{prefix}{private} so"
+        for size in (2, 5, 9):
+            chunks = frames([text[i : i + size] for i in range(0, len(text), size)])
+            kept = joined(masked(EVENTS, *chunks))
+            assert_gone(private, kept.encode())
+            assert kept.startswith(f"Hi{prefix}")
+    kept = joined(masked(EVENTS, *frames(["Hi", "sk-ant-api03", "-Zq8Xw2Lr5Tn9"])))
+    assert kept == f"Hisk-ant-{'*' * 18}"
+
+
 def test_a_private_key_is_masked_to_its_end() -> None:
     """The lines of a key go, their breaks and what is around stay."""
     lines = ["MIIEvQIBADANBgkqhkiG9w0BAQEFAASC", "Zq8Xw2Lr5Tn9Bv4Kc7Mj1Hd6Pf3=="]

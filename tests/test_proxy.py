@@ -589,98 +589,57 @@ def test_without_telemetry_the_clients_context_passes_unchanged(
     assert b"Traceparent: 00-%s-%s-01" % (TRACE.encode(), SPAN.encode()) in heads[0]
 
 
-class Kept:
-    """An upstream that answers once on each connection, and then closes it unasked.
-
-    It closes as the next request comes, so that the proxy cannot know.
-    """
-
-    def __init__(self, answers: int = 1, *, parting: bytes = b"") -> None:
-        self.heads: list[bytes] = []
-        self.connections = 0
-        self.dropped = 0
-        self.answers = answers
-        self.parting = parting
-
-    async def __call__(self, peer: Peer) -> None:
-        """Answer, and leave the next one without an answer."""
-        self.connections += 1
-        first = self.connections == 1
-        for _ in range(self.answers if first else 9):
-            self.heads.append(await peer.read_until(b"\r\n\r\n"))
-            if b"PUT" in self.heads[-1]:
-                await peer.expect(b"hello")
-            peer.send(OK)
-            if not first:
-                await peer.read_all()
-                return
-        await peer.read_until(b"\r\n\r\n")
-        self.dropped += 1
-        peer.send(self.parting)
-
-
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
+@pytest.mark.parametrize("reset", [False, True], ids=["eof", "reset"])
+@pytest.mark.parametrize("parting", [b"", b"HTTP/1.1 2"], ids=["nothing", "half"])
 @pytest.mark.parametrize(
     "request_bytes",
     [
         b"GET /again HTTP/1.1\r\nHost: a\r\n\r\n",
         b"DELETE /again HTTP/1.1\r\nHost: a\r\n\r\n",
         b"PUT /again HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello",
+        b"POST /again HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n",
     ],
-    ids=["GET", "DELETE", "PUT"],
+    ids=["GET", "DELETE", "PUT", "POST"],
 )
-def test_a_kept_connection_that_is_closed_is_not_the_clients_concern(
-    run: Run, tmp_path: Path, request_bytes: bytes
+def test_what_may_have_been_read_is_not_asked_again(
+    run: Run, tmp_path: Path, request_bytes: bytes, parting: bytes, *, reset: bool
 ) -> None:
-    """What means the same when it is asked twice is asked again, on a new one."""
-    kept = Kept()
+    """A kept connection that ends unanswered ends the client's in the same way."""
+    heads: list[bytes] = []
+
+    async def script(peer: Peer) -> None:
+        heads.append(await peer.read_until(b"\r\n\r\n"))
+        peer.send(OK)
+        heads.append(await peer.read_until(b"\r\n\r\n"))
+        if b"PUT" in request_bytes:
+            await peer.expect(b"hello")
+        peer.send(parting)
+        if reset:
+            reset_connection(cast("asyncio.Transport", peer.writer.transport))
 
     async def main() -> None:
-        async with recording(kept, tmp_path) as client:
+        async with recording(script, tmp_path) as client:
             client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
             await client.expect(OK)
             client.send(request_bytes)
-            await client.expect(OK)
+            if reset:
+                with pytest.raises(ConnectionResetError):
+                    await client.read_all()
+            else:
+                await client.expect_end()
 
     run(main())
-    assert (kept.connections, kept.dropped, len(kept.heads)) == (2, 1, 2)
+    assert len(heads) == 2
     with Store.open(tmp_path) as store:
         exchanges = list(store.exchanges())
-    assert [e.outcome for e in exchanges] == ["complete"] * 2
-    assert exchanges[1].sent_ns is not None
-    assert (exchanges[1].request_body or b"") in {b"", b"hello"}
-
-
-@pytest.mark.parametrize(
-    ("request_bytes", "parting"),
-    [
-        (b"POST /again HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n", b""),
-        (b"GET /again HTTP/1.1\r\nHost: a\r\n\r\n", b"HTTP/1.1 2"),
-        (
-            b"PUT /again HTTP/1.1\r\nHost: a\r\nContent-Length: 99999\r\n\r\n"
-            + b"x" * 99999,
-            b"",
-        ),
-    ],
-    ids=["POST", "answered", "large"],
-)
-def test_what_may_have_been_done_is_not_asked_again(
-    run: Run, tmp_path: Path, request_bytes: bytes, parting: bytes
-) -> None:
-    """The client decides: it learns that there was no answer."""
-    kept = Kept(parting=parting)
-
-    async def main() -> None:
-        async with recording(kept, tmp_path) as client:
-            client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-            await client.expect(OK)
-            client.send(request_bytes)
-            await client.expect(b"HTTP/1.1 502 Bad Gateway\r\n")
-
-    run(main())
-    assert kept.connections == 1
+    assert [e.outcome for e in exchanges] == ["complete", "upstream_error"]
+    how = "reset" if reset else "closed"
+    assert exchanges[1].error == (
+        f"the upstream {how} the connection before its response head"
+    )
 
 
 def test_a_post_goes_on_a_new_connection_when_the_kept_one_has_ended(
@@ -809,6 +768,160 @@ def test_who_leaves_before_the_request_is_whole_ends_it(
     run(main())
     exchange, _ = only(tmp_path)
     assert (exchange.outcome, exchange.error) == ("client_abort", "the client left")
+
+
+def test_clients_need_the_room_of_what_finishes_alone(run: Run, tmp_path: Path) -> None:
+    """Endless streams that were left are cut, the oldest first, and it is said why."""
+    rest = asyncio.Event()
+    cut: list[bytes] = []
+
+    async def script(peer: Peer) -> None:
+        head = await peer.read_until(b"\r\n\r\n")
+        peer.send(CHUNKED + chunk(PING))
+        assert await peer.read_all() == b""
+        cut.append(head.split()[1])
+        rest.set()
+
+    async def main() -> None:
+        async with upstream(script) as port:
+            recorder = Recorder(
+                f"http://127.0.0.1:{port}",
+                store=tmp_path,
+                on_client_abort="finish",
+                http_limits=HttpLimits(connections=3),
+            )
+            await recorder.start()
+            try:
+                for number in range(4):
+                    address = recorder.url.rpartition("/")[2].split(":")
+                    client = Peer(*await asyncio.open_connection(*address))
+                    client.send(b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % number)
+                    await client.expect(CHUNKED + chunk(PING))
+                    await leave(client)
+                    async with asyncio.timeout(10):
+                        while recorder.stats().connections:  # noqa: ASYNC110
+                            await asyncio.sleep(0.01)
+                async with asyncio.timeout(10):
+                    await rest.wait()
+                assert cut == [b"/0"]
+                assert len(recorder.finishing) == 3
+            finally:
+                await recorder.stop(grace_s=0)
+
+    run(main())
+    with Store.open(tmp_path) as store:
+        exchanges = list(store.exchanges())
+    assert {e.outcome for e in exchanges} == {"client_abort"}
+    assert exchanges[0].error == (
+        "the client left; then: it was cut, for its connection was needed"
+    )
+
+
+@pytest.mark.parametrize("how", ["head", "body", "upload", "interim"])
+def test_an_upstream_may_be_silent_for_so_long(
+    run: Run, tmp_path: Path, how: str
+) -> None:
+    """Beyond the limit there is a 504, or the end of a stream that has begun."""
+    begun = CHUNKED + chunk(PING)
+
+    async def script(peer: Peer) -> None:
+        await peer.read_until(b"\r\n\r\n")
+        if how == "interim":
+            for _ in range(6):
+                peer.send(b"HTTP/1.1 102 Processing\r\n\r\n")
+                await asyncio.sleep(0.1)
+        if how in {"body", "interim"}:
+            peer.send(begun)
+        if how == "upload":
+            await stopped.wait()
+            return
+        assert await peer.read_all() == b""
+
+    async def main() -> None:
+        async with recording(script, tmp_path, upstream_timeout_s=0.3) as client:
+            if how == "upload":
+                # The upstream does not read, and it is not the client who waits.
+                size = 64 << 20
+                length = b"Content-Length: %d\r\n\r\n" % size
+                client.send(b"PUT / HTTP/1.1\r\nHost: a\r\n" + length + bytes(size))
+            else:
+                client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            if how == "interim":
+                await client.expect(b"HTTP/1.1 102 Processing\r\n\r\n" * 6)
+            if how in {"body", "interim"}:
+                await client.expect_end(begun)
+            else:
+                await client.expect(b"HTTP/1.1 504 Gateway Timeout\r\n")
+            stopped.set()
+
+    stopped = asyncio.Event()
+    run(main())
+    exchange, _ = only(tmp_path)
+    assert exchange.outcome == "timeout"
+    assert (exchange.error or "").endswith("the upstream was silent for 0.3 s")
+
+
+def test_a_slow_client_is_not_a_silent_upstream(run: Run, tmp_path: Path) -> None:
+    """Neither while it sends nor while it reads."""
+    size = 32 << 20
+
+    async def script(peer: Peer) -> None:
+        await peer.read_until(b"\r\n\r\n")
+        await peer.expect(b"ab")
+        peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size)
+        peer.send(bytes(size))
+        await peer.writer.drain()
+        await peer.read_all()
+
+    async def main() -> None:
+        async with recording(script, tmp_path, upstream_timeout_s=0.2) as client:
+            length = b"Content-Length: 2\r\n\r\n"
+            client.send(b"PUT / HTTP/1.1\r\nHost: a\r\n" + length + b"a")
+            await asyncio.sleep(0.6)
+            client.send(b"b")
+            await client.read_until(b"\r\n\r\n")
+            await asyncio.sleep(0.6)
+            await client.expect(bytes(size))
+
+    run(main())
+    exchange, _ = only(tmp_path)
+    assert exchange.outcome == "complete"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux tells what timers run")
+def test_peers_that_are_lost_are_noticed(run: Run, tmp_path: Path) -> None:
+    """While a stream is silent, the kernel asks both sides whether they are there."""
+    answered = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.read_until(b"\r\n\r\n")
+        ports.append(peer.writer.get_extra_info("peername")[1])
+        peer.send(CHUNKED + chunk(PING))
+        await answered.wait()
+
+    async def main() -> None:
+        async with recording(script, tmp_path) as client:
+            ports.append(client.writer.get_extra_info("peername")[1])
+            client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            await client.expect(CHUNKED + chunk(PING))
+            own = client.writer.get_extra_info("sockname")[1]
+            seconds = [keepalive_timer(ports[0], own), keepalive_timer(ports[1])]
+            answered.set()
+            assert all(50 < s <= 60 for s in seconds), seconds
+
+    ports: list[int] = []
+    run(main())
+
+
+def keepalive_timer(local: int, remote: int | None = None) -> float:
+    """Return after how many seconds the kernel will probe a connection; 0 for never."""
+    for row in Path("/proc/net/tcp").read_text(encoding="ascii").splitlines()[1:]:
+        fields = row.split()
+        own, peer = (int(x.rpartition(":")[2], 16) for x in fields[1:3])
+        if own == local and fields[3] == "01" and remote in {None, peer}:
+            kind, ticks = fields[5].split(":")
+            return int(ticks, 16) / 100 if kind == "02" else 0
+    raise AssertionError(f"no connection at port {local}")
 
 
 def test_the_limits_of_clients_are_the_recorders(run: Run, tmp_path: Path) -> None:

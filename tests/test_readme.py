@@ -20,6 +20,7 @@ from sse_recorder.demo import AgentServer
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+FILE = re.compile(r"# (\w+\.py)\n")
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SERVERS = frozenset({"record", "replay"})
 
@@ -50,7 +51,9 @@ class Reader:
         """Do what a block says."""
         for there, here in self._here.items():
             text = text.replace(there, here)
-        if language == "python":
+        if language == "python" and (name := FILE.match(text)):
+            (self.folder / name[1]).write_text(text, encoding="utf-8")
+        elif language == "python":
             code = [sys.executable, "-W", "error", "-c", text]
             subprocess.run(code, cwd=self.folder, check=True, env=environment())
         for line in text.splitlines() if language == "sh" else ():
@@ -73,8 +76,16 @@ class Reader:
             case ["make", target]:
                 # The target exists; what it does is run by continuous integration.
                 subprocess.run(["make", "-n", target], cwd=ROOT, check=True)
+            case ["pytest", *rest]:
+                tests = [sys.executable, "-m", "pytest", "-W", "error", *rest]
+                env = environment(CI="")
+                subprocess.run(tests, cwd=self.folder, check=True, env=env)
             case [".", _]:
                 pass  # this process's environment is active already
+            case ["git", *_]:
+                # In a clone of one's own; a shell reads its quotes.
+                shell = f"git init -q && {line}"
+                subprocess.run(["sh", "-c", shell], cwd=self.folder, check=True)
             case ["sse-recorder", "redact", "--dry-run", *rest]:
                 done = run_command("redact", "--dry-run", *rest, cwd=self.folder)
                 assert done.returncode == 0, done.stderr  # ours have none
@@ -98,6 +109,7 @@ class Reader:
 def reader(tmp_path: Path) -> Iterator[Reader]:
     """Return a reader with a folder of their own and an API that answers."""
     shutil.copytree(ROOT / "recordings", tmp_path / "recordings")
+    shutil.copytree(ROOT / "tests" / "imports" / "files", tmp_path / "captures")
     agent_program = "import os; print(os.environ['OPENAI_BASE_URL'])"
     (tmp_path / "agent.py").write_text(agent_program, encoding="utf-8")
     with running(AgentServer()) as agent:

@@ -7,7 +7,7 @@ import json
 import pickle
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sse_recorder.errors import UsageError
@@ -36,6 +36,7 @@ SECRET_HEADERS = [
     "X-Credentials",
     "X-Hub-Signature-256",
     "x-auth",
+    "X-Authentication",
     "Cookie2",
     "DPoP",
 ]
@@ -224,6 +225,47 @@ def test_urls_inside_of_headers_are_masked(name: str, value: str, masked: str) -
     assert mask_header(name, value) == masked
 
 
+KEY = "Zq8Xw2Lr5Tn9Bv4Kc7Mj1Hd6"
+JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiI0MiIsIm4iOiJaIn0.Zq8Xw2Lr5Tn9Bv4Kc7"
+
+
+@pytest.mark.parametrize(
+    ("value", "masked"),
+    [
+        (f"sk-ant-api03-{KEY}", "sk-ant-[redacted]"),
+        (f"see sk-proj-{KEY}, {JWT}; x", "see sk-proj-[redacted], eyJ[redacted]; x"),
+        (f'{{"api_key":"a b","c":"{KEY}"}}', f'{{"api_key":"[redacted]","c":"{KEY}"}}'),
+        (f"<https://h/?q=ghp_{KEY}{KEY}>", "<https://h/?q=ghp_[redacted]>"),
+        (f"Hisk-ant-api03-{KEY}é", "Hisk-ant-[redacted]é"),
+    ],
+)
+def test_a_key_is_masked_in_any_header(value: str, masked: str) -> None:
+    """What looks like a secret goes from a header that is not called so."""
+    assert mask_header("X-Note", value) == masked
+    assert mask_header("X-Note", masked) == masked
+
+
+@pytest.mark.parametrize(
+    ("query", "masked"),
+    [
+        (f"q=sk-ant-api03-{KEY}&b=1", "q=sk-ant-[redacted]&b=1"),
+        (f"a=1&q=x+{JWT}+y", "a=1&q=x+eyJ[redacted]+y"),
+        (f"q=%20sk%2Dant%2Dapi03%2d{KEY}%20x", "q=%20sk%2Dant%2D[redacted]%20x"),
+        (
+            "q=%7B%22password%22%3A%22a%20b%22%7D",
+            "q=%7B%22password%22%3A%22[redacted]%22%7D",
+        ),
+        (f"sk-ant-api03-{KEY}", "sk-ant-[redacted]"),
+        (f"sk-ant-api03-{KEY};token=abc", "sk-ant-[redacted];token=[redacted]"),
+    ],
+)
+def test_a_key_is_masked_in_any_parameter(query: str, masked: str) -> None:
+    """What looks like a secret goes from a query, escaped or not; all else stays."""
+    for before in ("/v1/x?", "/?b=2&", "https://h/#"):
+        assert Redactor().url(before + query) == before + masked
+        assert Redactor().url(before + masked) == before + masked
+
+
 def test_heads_are_masked_in_every_part() -> None:
     """Targets, request headers and response headers lose their secrets."""
     request = RequestHead(
@@ -270,6 +312,7 @@ SECRET_FIELDS = [
     *("authorization", "Authorization", "cookie", "set-cookie", "jwt", "credentials"),
     *("aws_secret_access_key", "SecretAccessKey", "private_key", "password_hash"),
     *("Ocp-Apim-Subscription-Key", "meibel_api_key", "api_key_2", "secretKey"),
+    *("auth", "x-auth", "basicAuth", "pass", "db_pass", "SMTP_PASS"),
 ]
 PUBLIC_FIELDS = [
     *("key", "token", "tokens", "max_tokens", "maxTokens", "token_count", "tokenCount"),
@@ -280,11 +323,12 @@ PUBLIC_FIELDS = [
         "pageToken",
         "idempotency_key",
     ),
-    *("cache_key", "prompt_cache_key", "signature", "thoughtSignature", "code", "auth"),
+    *("cache_key", "prompt_cache_key", "signature", "thoughtSignature", "code"),
     *("encrypted_content", "progressToken", "bos_token", "eos_token", "key_points"),
     *("primary_key", "foreign_key", "public_key", "object_key", "keyId", "token_type"),
     *("time_to_first_token", "price_per_token", "author", "monkey", "session_id"),
     *("obfuscation", "system_fingerprint", "logprobs", "sort_key", "api_key_name"),
+    *("requires_auth", "first_pass", "tests_pass", "auth_type", "pass_rate"),
 ]
 
 
@@ -366,7 +410,16 @@ TEXTS = st.lists(
         [
             *"?&#;=@:/<> ,+%\\",
             *("://", "https://", "key", "token=", "%3D", "path", "a", "Bearer"),
-            *("redacted@", PLACEHOLDER, "Expires=", "code="),
+            *(
+                "redacted@",
+                PLACEHOLDER,
+                "Expires=",
+                "code=",
+                f"sk-ant-api03-{KEY}",
+                JWT,
+            ),
+            *('{"api_key":"', '"', f"AKIA{KEY.upper()[:16]}", "%22", f"Basic {KEY}"),
+            *("-----BEGIN PRIVATE KEY-----", '"otp":', "12", "%2D", "sk"),
         ]
     )
     | st.text(max_size=3),
@@ -374,6 +427,7 @@ TEXTS = st.lists(
 ).map("".join)
 
 
+@example(target='?{"api_key":"?[redacted]Expires=', headers=[])
 @given(target=TEXTS, headers=st.lists(st.tuples(NAMES, TEXTS), max_size=4))
 def test_masking_a_masked_head_changes_nothing(
     target: str, headers: list[tuple[str, str]]

@@ -18,13 +18,14 @@ PACKAGE = ROOT / "sse_recorder"
 GROUPS = (
     {"errors", "exchange", "clock", "trace"},
     {"sse", "coding", "dialects", "spool", "tables", "transcript", "match"}
-    | {"credentials", "masking", "redact"},
+    | {"credentials", "masking", "redact", "playback", "faults", "diff"},
     {"semconv", "timer"},
-    {"store"},
+    {"store", "imports"},
     {"http1", "otel"},
-    {"capture", "routing", "stats", "proxy", "replay", "admin"}
+    {"capture", "routing", "stats", "proxy", "replay", "admin", "control"}
+    | {"repertoire", "transport"}
     | {"background", "analytics", "demo"},
-    {"config", "cli", "__main__"},
+    {"config", "cli", "__main__", "testing", "pytest_plugin"},
 )
 # Modules that are nothing but names, and what is tested as a part of another.
 UNTESTED = {

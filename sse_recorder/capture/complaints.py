@@ -1,4 +1,4 @@
-"""Saying what went wrong in the log, the same thing at most once a minute."""
+"""Saying what went wrong in the log, each kind of thing at most once a minute."""
 
 from __future__ import annotations
 
@@ -19,10 +19,15 @@ class Complaints:
         self._clock = clock
         self._said_ns: dict[str, int] = {}
 
-    def say(self, message: str) -> None:
-        """Log a message, unless that was done within the last minute."""
+    def say(self, kind: str, message: str) -> None:
+        """Log a message, unless that was done within the last minute.
+
+        Args:
+            kind: what it is about: a fixed word, as the messages of a kind may differ.
+            message: all of it.
+        """
         now_ns = self._clock.monotonic_ns()
-        last_ns = self._said_ns.get(message)
+        last_ns = self._said_ns.get(kind)
         if last_ns is None or now_ns - last_ns > INTERVAL_NS:
-            self._said_ns[message] = now_ns
+            self._said_ns[kind] = now_ns
             log.error("%s", message)

@@ -4,16 +4,19 @@
     ScribeProcess.write ──── batches, pickled ─────▶ main ─▶ Scribe
     a thread that listens ◀─ an answer to each ─────
 
+While it is at work, the other process says so twice a second: what is silent then is
+stopped, or hangs.
+
 The two talk through a pair of sockets.  Every message is its length and a pickle; both
 ends are the same program.  What is written blocks when the other process does not read,
 which is what makes the queue fill, which is what makes the tap drop: so a process that
-hangs or is stopped costs 64 MiB and its recordings.
+hangs or is stopped costs what a queue may hold, and its recordings.
 
 When this process dies, the other one reads the end of the stream: it writes to the
 journal what was on its way and leaves, so that a crash here looks on the disk as if
 both had been one.  When the other one dies, a new one is started.  It recovers what is
-in the journal, and is told of the exchanges whose beginnings had not been answered:
-they are the only ones that nobody else knows of, and they will be `incomplete`.
+in the journal, and is told of the exchanges whose beginnings had not been answered: if
+no journal has them nobody else knows of them, and they will be `incomplete`.
 
 It is a program started afresh and not a fork, because this one has threads.
 """
@@ -31,16 +34,19 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
 
 from sse_recorder.capture.complaints import Complaints
+from sse_recorder.capture.debt import Debt
 from sse_recorder.capture.scribe import Limits, Scribe, Status
 from sse_recorder.clock import SYSTEM, Clock
 from sse_recorder.errors import SSERecorderError, StoreError
@@ -50,13 +56,12 @@ from sse_recorder.redact import Redactor
 from sse_recorder.store.recovery import Recovered
 
 PATIENCE_S: Final = 5.0
-"""How long the process may be silent when it is to finish; while it seals it speaks."""
+"""How long the process may be silent when it is to finish."""
 
 _BEAT_S: Final = 0.5
 _ATTEMPTS: Final = 2
-_UNANSWERED_MAX: Final = 10_000
-"""Batches whose exchanges are remembered while no process can be started."""
 _START_S: Final = 60.0
+"""How long it may be silent when it begins."""
 _NICENESS: Final = 15
 """The streams come first: on a busy machine it is recording that falls behind."""
 _RESTART_INTERVAL_NS: Final = 1_000_000_000
@@ -83,9 +88,11 @@ class Setup:
     limits: Limits
     log_level: int
     lost: list[RawRecord]
-    """The beginnings of exchanges that are open and not known there."""
+    """The beginnings and ends of exchanges that may not be known there."""
     reason: str = ""
     """Why they are lost."""
+    recorders: tuple[str, ...] = ()
+    """Whose they were."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,6 +150,37 @@ def _receive_exactly(peer: socket.socket, size: int) -> bytearray:
     return data
 
 
+class _Link:
+    """The other process's end, which speaks while a thing is done (see `busy`)."""
+
+    def __init__(self, peer: socket.socket) -> None:
+        self.peer = peer
+        self._lock = threading.Lock()
+        self._is_busy = threading.Event()
+        threading.Thread(target=self._beat, daemon=True).start()
+
+    def send(self, message: object) -> None:
+        """Send a message, whole."""
+        with self._lock:
+            _send(self.peer, message)
+
+    @contextmanager
+    def busy(self) -> Iterator[None]:
+        """Let the peer know that this is at work while the block lasts."""
+        self._is_busy.set()
+        try:
+            yield
+        finally:
+            self._is_busy.clear()
+
+    def _beat(self) -> None:
+        with suppress(OSError):  # the peer is gone, which the other thread notices
+            while self._is_busy.wait():
+                time.sleep(_BEAT_S)
+                if self._is_busy.is_set():
+                    self.send(None)
+
+
 class ScribeProcess:
     """Stands for a scribe in another process.
 
@@ -180,29 +218,28 @@ class ScribeProcess:
         self._is_gone = False
         self._is_closed = threading.Event()
         self._heard_ns = clock.monotonic_ns()
+        self._patience_s = _START_S
         # Of the batches that are not answered: when each went, and what of it begins
         # and ends exchanges.
-        self._unanswered: deque[tuple[int, list[RawRecord]]] = deque(
-            maxlen=_UNANSWERED_MAX
-        )
+        self._unanswered: deque[tuple[int, list[RawRecord]]] = deque()
+        self._debt = Debt()
+        """The same of those that could not be sent."""
+        self.recorders = [recorder_id]
+        """The ids of all that wrote."""
         self.recovered = self._start(self._setup)
         """What an earlier crash left, and what was done about it."""
 
     def _start(self, setup: Setup) -> list[Recovered]:
-        self._heard_ns = self._clock.monotonic_ns()
-        self._peer, theirs = socket.socketpair()
-        with theirs:
-            path = json.dumps([str(Path(entry).absolute()) for entry in sys.path])
-            self._process = subprocess.Popen(  # noqa: S603 - this very program
-                [sys.executable, "-c", _PROGRAM, str(theirs.fileno()), path],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-            )
-        self._peer.settimeout(_START_S)
+        try:
+            self._launch()
+        except OSError as error:
+            raise StoreError(
+                f"the writing process cannot be started: {error.strerror or error}"
+            ) from error
         try:
             _send(self._peer, setup)
-            started = _receive(self._peer)
+            while (started := self._hear()) is None:
+                pass  # it is recovering
         except (EOFError, OSError) as error:
             self._kill()
             raise StoreError(
@@ -212,13 +249,47 @@ class ScribeProcess:
         if started.error is not None:
             self._kill()
             raise StoreError(started.error)
+        self._patience_s = PATIENCE_S
         self._is_gone = False
         self._listener = threading.Thread(
             target=self._listen, name="sse-recorder-listener", daemon=True
         )
-        self._listener.start()
+        try:
+            self._listener.start()
+        except RuntimeError as error:
+            self._kill()
+            raise StoreError(
+                f"the writing process is not listened to: {error}"
+            ) from error
         recovered: list[Recovered] = started.recovered
         return recovered
+
+    def _launch(self) -> None:
+        """Start the process, and be connected with it."""
+        self._patience_s = _START_S
+        self._heard_ns = self._clock.monotonic_ns()
+        path = json.dumps([str(Path(entry).absolute()) for entry in sys.path])
+        ours, theirs = socket.socketpair()
+        try:
+            with theirs:
+                # -P: a file in this folder must not stand in for a module of Python's.
+                self._process = subprocess.Popen(  # noqa: S603 - this very program
+                    [sys.executable, "-P", "-c", _PROGRAM, str(theirs.fileno()), path],
+                    pass_fds=[theirs.fileno()],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                )
+        except OSError:
+            ours.close()
+            raise
+        self._peer = ours
+        self._peer.settimeout(_START_S)
+
+    def _hear(self) -> Any:
+        """Return the next message; None says that it is at work."""
+        message = _receive(self._peer)
+        self._heard_ns = self._clock.monotonic_ns()
+        return message
 
     @property
     def pid(self) -> int:
@@ -230,11 +301,11 @@ class ScribeProcess:
         """How it is; asked from any thread."""
         status, problems = self._status, list(self._status.problems)
         with suppress(IndexError):
-            sent_ns, _ = self._unanswered[0]
-            waiting_ns = self._clock.monotonic_ns() - sent_ns
-            if waiting_ns > _WEDGED_NS:
+            since_ns = max(self._unanswered[0][0], self._heard_ns)
+            silent_ns = self._clock.monotonic_ns() - since_ns
+            if silent_ns > _WEDGED_NS:
                 problems.append(
-                    f"the writing process has not answered for {waiting_ns / 1e9:.0f} s"
+                    f"the writing process has not answered for {silent_ns / 1e9:.0f} s"
                 )
         if self._is_gone:
             problems.append("the writing process is gone")
@@ -246,16 +317,13 @@ class ScribeProcess:
 
     def write(self, records: list[RawRecord]) -> None:
         """Send a batch; wait for as long as the other process does not take it."""
+        ends = [r for r in records if r[1] is Op.OPEN or r[1] is Op.END]
         if self._is_gone and not self._restart():
-            self._note(records)
+            self._debt.add(ends)
             return
-        self._note(records)
+        self._unanswered.append((self._clock.monotonic_ns(), ends))
         with suppress(OSError):  # the listener notices, and the next batch restarts it
             _send(self._peer, records)
-
-    def _note(self, records: list[RawRecord]) -> None:
-        ends = [r for r in records if r[1] is Op.OPEN or r[1] is Op.END]
-        self._unanswered.append((self._clock.monotonic_ns(), ends))
 
     def hurry(self) -> None:
         """From now on end the process when it is silent for long; from any thread."""
@@ -267,7 +335,7 @@ class ScribeProcess:
         self._heard_ns = self._clock.monotonic_ns()
         while not self._is_closed.wait(_BEAT_S):
             silent_ns = self._clock.monotonic_ns() - self._heard_ns
-            if silent_ns > PATIENCE_S * 1e9:
+            if silent_ns > self._patience_s * 1e9:
                 self._process.kill()
 
     def close(self) -> int:
@@ -285,8 +353,9 @@ class ScribeProcess:
         self._kill()
         if self._finished is None:
             self._complaints.say(
+                "close",
                 "the writing process did not finish and was ended; what is in its"
-                " journal is kept, and `sse-recorder recover` seals it"
+                " journal is kept, and `sse-recorder recover` seals it",
             )
             return 0
         return self._finished.spans_lost
@@ -295,9 +364,7 @@ class ScribeProcess:
         """Take the answers, until there are no more."""
         try:
             while True:
-                answer = _receive(self._peer)
-                self._heard_ns = self._clock.monotonic_ns()
-                match answer:
+                match self._hear():
                     case Finished() as finished:
                         self._status, self._finished = finished.status, finished
                         return
@@ -306,7 +373,7 @@ class ScribeProcess:
                         for _ in range(min(batches, len(self._unanswered))):
                             self._unanswered.popleft()
                     case None:
-                        pass  # it is still sealing
+                        pass  # it is at work
         except (EOFError, OSError):
             self._is_gone = True
 
@@ -319,34 +386,43 @@ class ScribeProcess:
         self._kill()
         self._restarts += 1
         reason = "the writing process died"
-        self._complaints.say(f"{reason}; streams flow on, and another one is started")
+        self._complaints.say(
+            "death", f"{reason}; streams flow on, and another one is started"
+        )
+        # What the last one left is not carried on, but recovered.
+        recorder_id = f"{self._setup.recorder_id}-{self._restarts}"
+        earlier = tuple(self.recorders)
+        self.recorders.append(recorder_id)
         try:
             self._start(
                 replace(
                     self._setup,
-                    # What the last one left is not carried on, but recovered.
-                    recorder_id=f"{self._setup.recorder_id}-{self._restarts}",
+                    recorder_id=recorder_id,
                     lost=list(self._unknown()),
                     reason=reason,
+                    recorders=earlier,
                 )
             )
         except StoreError as error:
-            self._complaints.say(f"{error}; nothing is recorded until it can be")
+            self._complaints.say(
+                "restart", f"{error}; nothing is recorded until it can be"
+            )
             self._is_gone = True
             return False
         self._unanswered.clear()
+        self._debt = Debt()
         return True
 
     def _unknown(self) -> Iterator[RawRecord]:
         """Give the beginnings and ends of exchanges that no journal may have."""
         begun: set[str] = set()
-        for _, records in self._unanswered:
-            for record in records:
-                if record[1] is Op.OPEN:
-                    begun.add(record[0])
-                    yield record
-                elif record[0] in begun:
-                    yield record
+        unanswered = (records for _, records in self._unanswered)
+        for record in chain(*unanswered, self._debt.all()):
+            if record[1] is Op.OPEN:
+                begun.add(record[0])
+                yield record
+            elif record[0] in begun:
+                yield record
 
     def _kill(self) -> None:
         self._process.kill()  # it has finished, or never will
@@ -362,26 +438,19 @@ def main(descriptor: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     with suppress(OSError):
         os.nice(_NICENESS)
-    peer = socket.socket(fileno=descriptor)
-    setup: Setup = _receive(peer)
+    link = _Link(socket.socket(fileno=descriptor))
+    setup: Setup = _receive(link.peer)
     logging.basicConfig(
         level=setup.log_level, format="sse-recorder: %(levelname)s: %(message)s"
     )
     telemetry = None
     try:
-        if setup.environ is not None:
-            telemetry = Telemetry.from_environment(setup.environ)
-        scribe = Scribe(
-            setup.root,
-            recorder_id=setup.recorder_id,
-            redactor=setup.redactor,
-            spans=telemetry,
-            limits=setup.limits,
-            clock=SYSTEM,
-        )
-        scribe.give_up(setup.lost, setup.reason)
+        with link.busy():
+            if setup.environ is not None:
+                telemetry = Telemetry.from_environment(setup.environ)
+            scribe = _begin(setup, telemetry)
     except SSERecorderError as error:
-        _send(peer, Started(recovered=[], error=str(error)))
+        link.send(Started(recovered=[], error=str(error)))
         return
     # Arrow's own allocator takes huge pages, and gives them back after every segment:
     # to zero them anew was a sixth of all the time here.
@@ -390,46 +459,53 @@ def main(descriptor: int) -> None:
     gc.freeze()
     gc.set_threshold(100_000, 50, 50)
     try:
-        _send(peer, Started(recovered=scribe.recovered))
-        _serve(peer, scribe)
-        _finish(peer, scribe, telemetry)
+        link.send(Started(recovered=scribe.recovered))
+        _serve(link, scribe)
+        with link.busy():
+            scribe.close()
+            spans_lost = telemetry.close() if telemetry else 0
+        link.send(Finished(status=scribe.status, spans_lost=spans_lost))
     except (EOFError, OSError):
         # The recorder is gone.  Everything that it sent is in the journal.
         os._exit(1)
 
 
-def _serve(peer: socket.socket, scribe: Scribe) -> None:
+def _begin(setup: Setup, telemetry: Telemetry | None) -> Scribe:
+    scribe = Scribe(
+        setup.root,
+        recorder_id=setup.recorder_id,
+        redactor=setup.redactor,
+        spans=telemetry,
+        limits=setup.limits,
+        clock=SYSTEM,
+    )
+    scribe.give_up(setup.lost, setup.reason, setup.recorders)
+    return scribe
+
+
+def _serve(link: _Link, scribe: Scribe) -> None:
+    peer = link.peer
     while True:
-        peer.settimeout(scribe.pause_s())
-        try:
-            first = peer.recv(1, socket.MSG_PEEK)
-        except TimeoutError:
-            scribe.write([])
-            _send(peer, Written(status=scribe.status))
+        if not _wait(peer, scribe.pause_s()):
+            with link.busy():
+                scribe.write([])
+            link.send(Written(status=scribe.status))
             continue
+        with link.busy():
+            records = _receive(peer)
+            if records is None:
+                return
+            scribe.write(records)
+        link.send(Written(status=scribe.status, batches=1))
+
+
+def _wait(peer: socket.socket, timeout_s: float | None) -> bool:
+    """Wait for a message, or its sender's end; False when the time is up."""
+    peer.settimeout(timeout_s)
+    try:
+        peer.recv(1, socket.MSG_PEEK)
+    except TimeoutError:
+        return False
+    finally:
         peer.settimeout(None)
-        records = _receive(peer) if first else None
-        if not first:
-            raise EOFError
-        if records is None:
-            return
-        scribe.write(records)
-        _send(peer, Written(status=scribe.status, batches=1))
-
-
-def _finish(peer: socket.socket, scribe: Scribe, telemetry: Telemetry | None) -> None:
-    """Seal, and let the peer know that this is still at work."""
-    is_done = threading.Event()
-
-    def beat() -> None:
-        while not is_done.wait(_BEAT_S):
-            with suppress(OSError):
-                _send(peer, None)
-
-    beating = threading.Thread(target=beat, daemon=True)
-    beating.start()
-    scribe.close()
-    spans_lost = telemetry.close() if telemetry else 0
-    is_done.set()
-    beating.join()
-    _send(peer, Finished(status=scribe.status, spans_lost=spans_lost))
+    return True

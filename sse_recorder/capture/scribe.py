@@ -10,21 +10,28 @@ transcribed when an exchange does anything but go on, when there is much of it, 
 before a seal.  Sealing is done by another thread, so that the journal does not wait.
 
 What cannot be written is lost, and said: in the exchange's outcome, in the log once a
-minute, and in `status`.  Nothing here raises for what a disk does.
+minute, and in `status`.  Nothing here raises for what a disk does.  Rows are made only
+of what the journal has, so that it can always stand in for them.  What it did not take
+is owed to it (see `debt`), and while anything is wrong each batch, and each pause, is
+an occasion to see whether it still is.
 """
 
 from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+import os
+from collections.abc import Collection, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
+
+import pyarrow as pa
 
 from sse_recorder.capture.backlog import Backlog
 from sse_recorder.capture.complaints import Complaints
+from sse_recorder.capture.debt import Debt
 from sse_recorder.clock import Clock
 from sse_recorder.errors import StoreError
 from sse_recorder.exchange import (
@@ -41,6 +48,7 @@ from sse_recorder.exchange import (
 )
 from sse_recorder.masking import BodyMask, UnmaskableError
 from sse_recorder.redact import Redactor
+from sse_recorder.store.census import known
 from sse_recorder.store.recovery import Decision, Recovered, recover
 from sse_recorder.store.segment import Layout, OpenSegment, new_segment_name
 from sse_recorder.tables import Rows
@@ -51,7 +59,11 @@ log = logging.getLogger("sse_recorder.capture")
 BACKLOG_RECORDS: Final = 8_192
 BACKLOG_BYTES: Final = 8 << 20
 _SEGMENTS_IN_MEMORY: Final = 2
-_SEALING_PAUSE_S: Final = 0.5
+_LOOK_S: Final = 0.5
+"""How often it looks round while it seals, and while anything is wrong."""
+_ROOM_BYTES: Final = 64 << 10
+"""For so much there must be room, or nothing more is tried."""
+_RESEAL_NS: Final = 5_000_000_000
 _NS_PER_S: Final = 1_000_000_000
 _NS_PER_MS: Final = 1_000_000
 _OUR_FAULT: Final = "the recorder failed; its log says how"
@@ -79,12 +91,22 @@ class Limits:
     """or when no exchange has been open for this long."""
 
 
+class Loss(NamedTuple):
+    """Something that was to be recorded, and was not."""
+
+    reason: str
+    at_ns: int
+    """By the monotonic clock, which is the same for all processes."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
     """How a scribe is."""
 
     problems: tuple[str, ...] = ()
     """What keeps it from writing everything, in words; empty while all is well."""
+    losses: tuple[Loss, ...] = ()
+    """The last of each kind."""
     journal_errors: int = 0
     seals: int = 0
     seal_failures: int = 0
@@ -125,6 +147,8 @@ class Scribe:
         limits: Limits,
         clock: Clock,
     ) -> None:
+        self.recorders = [recorder_id]
+        """The ids of all that wrote in its name: its own."""
         self._layout = Layout(root)
         self._recorder_id = recorder_id
         self._redactor = redactor
@@ -135,14 +159,19 @@ class Scribe:
         self._masks: dict[Op, dict[str, BodyMask]] = {op: {} for op in _BODIES}
         self._lost: dict[str, str] = {}
         """Exchanges of which something is gone, and why."""
+        self._unspooled: set[str] = set()
+        """Open ones whose request body could not be kept."""
         self._spanning: set[str] = set()
         """Open exchanges that have rows in segments before this one."""
         self._backlog = Backlog()
+        self._debt = Debt()
         self._last_heard_ns = clock.monotonic_ns()
         self._latest_ns = 0
         self._problems: dict[str, str] = {}
+        self._losses: dict[str, Loss] = {}
         self._journal_errors = self._seals = self._seal_failures = 0
-        self._sealing = 0  # segments that were given to be sealed so far
+        self._sealing: Future[None] | None = None  # the last one of them
+        self._reseal_ns = 0
         self._complaints = Complaints(clock)
         try:
             self._segment = self._begin_segment()
@@ -160,7 +189,9 @@ class Scribe:
             found = recover(root)
         except StoreError as error:
             # What cannot be recovered now is still there, and no reason not to record.
-            self._complaints.say(f"what a crash left is not recovered: {error}")
+            self._complaints.say(
+                "recover", f"what a crash left is not recovered: {error}"
+            )
             return []
         return [item for item in found if item.decision is not Decision.LEAVE]
 
@@ -169,6 +200,7 @@ class Scribe:
         """How it is; asked from any thread."""
         return Status(
             problems=tuple(self._problems.values()),
+            losses=tuple(self._losses.values()),
             journal_errors=self._journal_errors,
             seals=self._seals,
             seal_failures=self._seal_failures,
@@ -180,15 +212,17 @@ class Scribe:
 
     def pause_s(self) -> float | None:
         """Return after how long without records it wants an empty batch."""
-        if self._sealing > self._seals + self._seal_failures:
-            return _SEALING_PAUSE_S
-        is_asleep = self._segment.is_empty and not self._problems
-        return None if is_asleep else self._limits.idle_s / 4
+        is_sealing = self._sealing is not None and not self._sealing.done()
+        if is_sealing or self._problems:
+            return _LOOK_S
+        return None if self._segment.is_empty else self._limits.idle_s / 4
 
     def write(self, records: list[RawRecord]) -> None:
         """Take a batch; an empty one lets it look round."""
         try:
             self._look_at_place()
+            if self._problems:
+                self._look_again()
             if records:
                 self._write(records)
             if self._is_due():
@@ -196,25 +230,44 @@ class Scribe:
         except Exception:
             # A fault of ours must not end the recording of everything else.
             log.exception("a batch was not recorded whole; please report this")
-            self._lose(records, _OUR_FAULT)
+            self._lose("fault", records, _OUR_FAULT)
             # The journal may have what the tables now lack.
             self._segment.is_suspect = True
             for eid, op, _, _ in records:
                 if op is Op.END:
                     self._forget(eid)
 
-    def give_up(self, openings: list[RawRecord], reason: str) -> None:
-        """Take in exchanges of which only the beginning is known; the rest is lost."""
-        self._lost.update((eid, reason) for eid, *_ in openings)
-        self.write(openings)
+    def give_up(
+        self, records: list[RawRecord], reason: str, recorders: Collection[str]
+    ) -> None:
+        """Take in exchanges of which beginnings and ends are known; the rest is lost.
+
+        Args:
+            records: the beginnings and the ends.
+            reason: why.
+            recorders: those that may have recorded them nevertheless.
+        """
+        there = known(self._layout, recorders, {eid for eid, *_ in records})
+        lost = [record for record in records if record[0] not in there]
+        self._lost.update((eid, reason) for eid, *_ in lost)
+        self.write(lost)
 
     def hurry(self) -> None:
         """Nothing can be waited for less."""
 
     def close(self) -> int:
         """Seal what there is; whoever hears of spans knows which were not delivered."""
+        self.write([])
+        owed = self._debt.all()
+        # The last chance: rows may be sealed where a journal cannot be written.
+        self._take_in(owed)
         self._submit_seal(self._segment)
         self._sealer.shutdown()
+        lost = self._debt.unheard
+        if owed and "seal" in self._problems:
+            lost += sum(op is Op.OPEN for _, op, _, _ in owed)
+        if lost:
+            log.error("%s exchanges are lost: nothing of them could be written", lost)
         return 0
 
     # --- from records to the journal
@@ -222,21 +275,58 @@ class Scribe:
     def _write(self, records: list[RawRecord]) -> None:
         kept = self._masked(records)
         if not kept:
-            return  # nothing that would show whether the disk takes more now
+            return
         try:
-            if self._is_stuck():
-                raise OSError(errno.EIO, self._problems["segment"])  # noqa: TRY301
-            self._backlog.add(self._segment.journal.append(kept))
+            if "journal" in self._problems:
+                raise OSError(errno.EIO, self._problems["journal"])  # noqa: TRY301
+            self._backlog.add(self._append(kept))
         except OSError as error:
-            self._journal_errors += 1
-            reason = f"the journal could not be written: {error.strerror}"
-            self._problems["journal"] = reason
-            self._lose(kept, reason)
-            kept = [self._honest(record) for record in kept if record[1] not in _BODIES]
+            self._owe(kept, error)
         else:
-            self._problems.pop("journal", None)
-        self._take_in(kept)
+            self._take_in(kept)
         self._last_heard_ns = self._clock.monotonic_ns()
+
+    def _append(self, records: list[RawRecord]) -> pa.RecordBatch:
+        if self._is_stuck():
+            raise OSError(errno.EIO, self._problems["segment"])
+        return self._segment.journal.append(records)
+
+    def _owe(self, records: list[RawRecord], error: OSError) -> None:
+        """Keep what must be known of records that the journal did not take."""
+        self._journal_errors += 1
+        reason = self._problems.setdefault(
+            "journal", f"the journal could not be written: {error.strerror}"
+        )
+        self._lose("journal", records, reason)
+        self._debt.add(self._honest(r) for r in records if r[1] not in _BODIES)
+
+    def _look_again(self) -> None:
+        """See whether what was wrong still is."""
+        if "seal" in self._problems:
+            self._submit_recovery()
+        if self._problems.keys().isdisjoint({"journal", "spool"}):
+            return
+        try:
+            with os.fdopen(self._layout.scratch(), "wb") as file:
+                file.write(bytes(_ROOM_BYTES))
+        except OSError:
+            return
+        if self._pay():
+            self._problems.pop("journal", None)
+            self._problems.pop("spool", None)
+        elif self._segment.size > _ROOM_BYTES:
+            self._roll()  # as a rule, a segment takes less room than its journal
+
+    def _pay(self) -> bool:
+        """Write what is owed; False if that still cannot be."""
+        try:
+            while owed := self._debt.first(_ROOM_BYTES):
+                self._append(owed)
+                self._debt.paid(len(owed))
+                self._take_in(owed)
+        except OSError:
+            return False
+        return True
 
     def _masked(self, records: list[RawRecord]) -> list[RawRecord]:
         """Return what the disk may have of records."""
@@ -332,7 +422,7 @@ class Scribe:
     ) -> list[tuple[int, bytes]]:
         """Note why no more of a body is kept, and return the last that is."""
         self._lost[eid] = str(error)
-        self._complaints.say(_UNMASKABLE)
+        self._complaints.say("unmaskable", _UNMASKABLE)
         return error.before
 
     def _honest(self, record: RawRecord) -> RawRecord:
@@ -342,12 +432,13 @@ class Scribe:
             return record
         return (eid, op, at_ns, Ending(outcome=Outcome.INCOMPLETE, error=reason))
 
-    def _lose(self, records: list[RawRecord], reason: str) -> None:
+    def _lose(self, kind: str, records: list[RawRecord], reason: str) -> None:
         """Note that records are gone; their exchanges will say so when they end."""
         for eid, *_ in records:
             self._lost.setdefault(eid, reason)
+        self._losses[kind] = Loss(reason, self._clock.monotonic_ns())
         self._complaints.say(
-            f"{reason}; streams flow on, but are not recorded until it can be"
+            kind, f"{reason}; streams flow on, but are not recorded until it can be"
         )
 
     # --- from records to rows
@@ -394,13 +485,24 @@ class Scribe:
             self._forget(eid)
         try:
             transcript.add(Record(*record), rows)
-            if transcript.body_error is not None:
-                self._problems["spool"] = str(transcript.body_error)
+            if op is Op.REQUEST_DATA:
+                self._look_at_spool(transcript)
             if transcript.ended is not None and self._spans is not None:
                 calls = sorted(transcript.tool_calls, key=lambda call: call.seq)
                 self._spans.emit(transcript.ended, calls)
         except Exception as error:  # noqa: BLE001 - told within
             self._fail(transcript, at_ns, rows, error)
+
+    def _look_at_spool(self, transcript: Transcript) -> None:
+        """Say so if a long request body cannot be kept."""
+        error = transcript.body_error
+        if error is None or transcript.exchange_id in self._unspooled:
+            return
+        self._unspooled.add(transcript.exchange_id)
+        reason = f"a request body could not be kept whole: {error.strerror or error}"
+        self._problems["spool"] = reason
+        self._losses["spool"] = Loss(reason, self._clock.monotonic_ns())
+        self._complaints.say("spool", f"{reason}; its exchange is incomplete")
 
     def _fail(
         self, transcript: Transcript, at_ns: int, rows: Rows, error: Exception
@@ -422,6 +524,7 @@ class Scribe:
         self._lost.pop(eid, None)
         self._transcripts.pop(eid, None)
         self._spanning.discard(eid)
+        self._unspooled.discard(eid)
         for op in _BODIES:
             self._masks[op].pop(eid, None)
 
@@ -432,7 +535,9 @@ class Scribe:
         if self._segment.journal.is_in_place:
             return
         reason = "the store was removed while this was recorded"
-        self._complaints.say(f"{self._layout.root} is gone; a new store is begun there")
+        self._complaints.say(
+            "place", f"{self._layout.root} is gone; a new store is begun there"
+        )
         # What this segment has is still in memory, and goes into the new store with it.
         self._lost.update(dict.fromkeys(self._spanning, reason))
         self._roll()
@@ -471,7 +576,7 @@ class Scribe:
         except OSError as error:
             reason = f"no new segment could be begun: {error.strerror}"
             self._problems["segment"] = reason
-            self._complaints.say(reason)
+            self._complaints.say("segment", reason)
             return
         self._problems.pop("segment", None)
         self._spanning.update(self._transcripts)
@@ -480,8 +585,7 @@ class Scribe:
 
     def _submit_seal(self, segment: OpenSegment) -> None:
         self._clear_backlog()
-        self._sealing += 1
-        self._sealer.submit(self._seal, segment)
+        self._sealing = self._sealer.submit(self._seal, segment)
 
     def _seal(self, segment: OpenSegment) -> None:
         try:
@@ -493,9 +597,26 @@ class Scribe:
             self._seal_failures += 1
             self._problems["seal"] = f"a segment could not be sealed: {error}"
             self._complaints.say(
+                "seal",
                 f"segment {segment.name} could not be sealed ({error}); its journal is"
-                " kept, and `sse-recorder recover` seals it"
+                " kept, and `sse-recorder recover` seals it",
             )
+        else:
+            self._seals += 1
+            self._problems.pop("seal", None)
+
+    def _submit_recovery(self) -> None:
+        """Let what could not be sealed be sealed from its journal, now and then."""
+        now_ns = self._clock.monotonic_ns()
+        if now_ns >= self._reseal_ns and (not self._sealing or self._sealing.done()):
+            self._reseal_ns = now_ns + _RESEAL_NS
+            self._sealing = self._sealer.submit(self._recover_unsealed)
+
+    def _recover_unsealed(self) -> None:
+        try:
+            recover(self._layout.root)
+        except Exception as error:  # noqa: BLE001 - it is tried again
+            log.debug("what was not sealed still cannot be: %s", error)
         else:
             self._seals += 1
             self._problems.pop("seal", None)

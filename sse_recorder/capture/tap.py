@@ -4,7 +4,8 @@ The `Tap` of an exchange is called by whatever carries the stream, after it has 
 the bytes on.  It does no I/O, reads no clock and never waits: it puts a record into a
 queue.  The queue is bounded.  When it is full the record is dropped and the exchange
 will end as `incomplete`, because a recorder must never be what breaks or slows a
-stream.
+stream.  Of an exchange that begins then there is the bare beginning, and its end; and
+when there are very many of those, it is counted, and nothing else.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from sse_recorder.exchange import (
     Outcome,
     Payload,
     RawRecord,
+    RequestHead,
     ResponseHead,
 )
 
@@ -32,9 +34,12 @@ caches cold, so that many small ones cost more than a few."""
 FLUSH_BYTES: Final = 1 << 20
 """So much is not gathered for longer."""
 
+BARE_BYTES: Final = 4 << 20
+"""How much more than its limit a queue may have, of beginnings and ends."""
+
 # What a record costs in memory beside its bytes.
 _RECORD_OVERHEAD: Final = 200
-_ALWAYS: Final = frozenset({Op.OPEN, Op.END})
+_BARE_TEXT_MAX: Final = 1_000
 _BODIES: Final = frozenset({Op.REQUEST_DATA, Op.DATA})
 _DATA: Final = Op.DATA
 
@@ -45,6 +50,10 @@ class RecordQueue:
     def __init__(self, limit_bytes: int) -> None:
         self.refused = 0
         """Records for which there was no room."""
+        self.unheard = 0
+        """Exchanges that were only counted."""
+        self.taken_bytes = 0
+        """How much was taken the last time."""
         self.waiting_bytes = 0
         """How much waits to be taken."""
         self._limit = limit_bytes
@@ -59,9 +68,9 @@ class RecordQueue:
         """Queue a record without waiting; False when there is no room for it."""
         with self._lock:
             waiting = self.waiting_bytes
-            # Beginnings and ends always pass: what is lost must not be lost silently.
-            if waiting + size > self._limit and record[1] not in _ALWAYS:
+            if waiting + size > self._limit and record[1] is not Op.END:
                 self.refused += 1
+                self._begun.set()  # to be told of it, also when nothing waits
                 return False
             self._records.append(record)
             self.waiting_bytes = now_waiting = waiting + size + _RECORD_OVERHEAD
@@ -70,6 +79,19 @@ class RecordQueue:
             self._begun.set()
         if now_waiting > FLUSH_BYTES >= waiting:
             self._urgent.set()
+        return True
+
+    def put_bare(self, opening: RawRecord) -> bool:
+        """Queue what must be known of an exchange whose opening was refused."""
+        opening = bare(opening)
+        with self._lock:
+            # What is lost must not be lost silently, and not all memory must go for it.
+            if self.waiting_bytes > self._limit + BARE_BYTES:
+                self.unheard += 1
+                return False
+            self._records.append(opening)
+            self.waiting_bytes += size_of(opening) + _RECORD_OVERHEAD
+        self._begun.set()
         return True
 
     def take(self, timeout_s: float | None) -> list[RawRecord] | None:
@@ -83,7 +105,7 @@ class RecordQueue:
             self._urgent.wait(FLUSH_INTERVAL_S)
         with self._lock:
             records, self._records = self._records, []
-            self.waiting_bytes = 0
+            self.taken_bytes, self.waiting_bytes = self.waiting_bytes, 0
             if self._is_closed:
                 return records or None
             self._begun.clear()
@@ -101,17 +123,21 @@ class RecordQueue:
 class Tap:
     """The ear on one exchange.  Times are the monotonic clock's; offsets come out."""
 
-    __slots__ = ("_lost", "_queue", "_t0_ns", "exchange_id")
+    __slots__ = ("_is_unheard", "_lost", "_queue", "_t0_ns", "exchange_id")
 
     def __init__(self, queue: RecordQueue, exchange_id: str, t0_ns: int) -> None:
         self.exchange_id = exchange_id
         self._queue = queue
         self._t0_ns = t0_ns
         self._lost = 0
+        self._is_unheard = False
 
     def opened(self, opening: Opening) -> None:
         """Take in the request's head."""
-        self._put(Op.OPEN, self._t0_ns, opening, _size(opening.request.headers))
+        record: RawRecord = (self.exchange_id, Op.OPEN, 0, opening)
+        if not self._queue.put(record, size_of(record)):
+            self._lost += 1
+            self._is_unheard = not self._queue.put_bare(record)
 
     def request_data(self, at_ns: int, data: bytes) -> None:
         """Take in some of the request's body."""
@@ -136,20 +162,51 @@ class Tap:
 
     def ended(self, at_ns: int, ending: Ending) -> None:
         """Note how the exchange ended; nothing may follow."""
+        if self._is_unheard:
+            return  # an end is of no use without its beginning
         if self._lost:
             ending = replace(
                 ending,
                 outcome=Outcome.INCOMPLETE,
                 error=f"{self._lost} records were lost: the writer fell behind",
+                trailers=(),
             )
-        self._put(Op.END, at_ns, ending, 0)
+        self._put(Op.END, at_ns, ending, _size(ending.trailers))
 
     def _put(self, op: Op, at_ns: int, payload: Payload, size: int) -> None:
         record = (self.exchange_id, op, at_ns - self._t0_ns, payload)
-        is_gap = self._lost and op in _BODIES
+        is_gap = self._is_unheard or (self._lost and op in _BODIES)
         if is_gap or not self._queue.put(record, size):
             self._lost += 1
 
 
 def _size(headers: Headers) -> int:
     return sum(len(name) + len(value) for name, value in headers)
+
+
+def size_of(record: RawRecord) -> int:
+    """Return how many bytes there are in a record."""
+    match record[3]:
+        case bytes(data):
+            return len(data)
+        case Opening(request=request, url=url):
+            return _size(request.headers) + 2 * len(url)  # the target has it again
+        case ResponseHead(headers=headers) | Ending(trailers=headers):
+            return _size(headers)
+    return 0
+
+
+def bare(opening: RawRecord) -> RawRecord:
+    """Return what is kept of an opening when there is no room for it."""
+    eid, op, at_ns, payload = opening
+    assert isinstance(payload, Opening)
+    request = payload.request
+    short = RequestHead(request.method, _shortened(request.target))
+    url = _shortened(payload.url)
+    rest = replace(payload, request=short, url=url, received_path="")
+    return (eid, op, at_ns, rest)
+
+
+def _shortened(url: str) -> str:
+    # Without what a mask would have to see whole.
+    return url.partition("?")[0][:_BARE_TEXT_MAX]

@@ -3,32 +3,44 @@
 It empties the queue every `FLUSH_INTERVAL_S` while there is something in it, and hands
 each batch to a scribe, which may take its time: meanwhile the queue fills, and when it
 is full records are dropped.  Nothing else here can be slow, and nothing here can fail
-in a way that the streams would notice.
+in a way that the streams would notice.  A large batch is handed over in pieces, so that
+each is answered soon.
+
+What was lost is told by `health` for a minute, whatever lost it: who asks now and then
+is to hear of it.
 """
 
 from __future__ import annotations
 
+import logging
 import secrets
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from sse_recorder.capture.complaints import Complaints
 from sse_recorder.capture.process import ScribeProcess
-from sse_recorder.capture.scribe import Limits, Scribe, Spans, Status
-from sse_recorder.capture.tap import RecordQueue, Tap
+from sse_recorder.capture.scribe import Limits, Loss, Scribe, Spans, Status
+from sse_recorder.capture.tap import RecordQueue, Tap, size_of
 from sse_recorder.clock import SYSTEM, Clock
 from sse_recorder.exchange import RawRecord
 from sse_recorder.redact import Redactor
 from sse_recorder.stats import Usage
+from sse_recorder.store.census import Census, count
 from sse_recorder.store.recovery import Recovered
+from sse_recorder.store.segment import Layout
+
+log = logging.getLogger("sse_recorder.capture")
 
 _NS_PER_S = 1_000_000_000
 _RECENTLY_NS = 60 * _NS_PER_S
 _WEDGED_NS = 2 * _NS_PER_S
 """A batch that takes longer to be written is a sign that something is wrong."""
+PIECE_BYTES = 4 << 20
+"""What is handed over at once, or one record."""
+_FELL_BEHIND = "records were dropped: the writer fell behind"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,9 +48,14 @@ class WriterHealth:
     """How the writer is."""
 
     problems: tuple[str, ...] = ()
-    """What keeps it from writing everything, in words; empty while all is well."""
+    """What keeps it from writing everything, or did so within the last minute, in
+    words; empty while all is well."""
+    lasting: tuple[str, ...] = ()
+    """Those of them that are so now."""
     refused: int = 0
     """Records for which there was no room."""
+    unheard: int = 0
+    """Exchanges of which nothing is known but that they were: no room for more."""
     queued_bytes: int = 0
     """Of records that wait to be written."""
     journal_errors: int = 0
@@ -57,6 +74,10 @@ class Backend(Protocol):
     @property
     def recovered(self) -> list[Recovered]:
         """What an earlier crash left, and what was done about it."""
+
+    @property
+    def recorders(self) -> list[str]:
+        """The ids of all that wrote in its name."""
 
     @property
     def status(self) -> Status:
@@ -114,10 +135,14 @@ class Writer:
         self.queue = RecordQueue(limits.queue_bytes)
         self.spans_lost = 0
         """Spans that had not been delivered when it was closed."""
+        self.recorded = Census()
+        """What the store had of it then."""
+        self._layout = Layout(root)
         self._clock = clock
         self._complaints = Complaints(clock)
         self._refused = 0
-        self._refused_ns: int | None = None
+        self._loss: Loss | None = None
+        self._fault: str | None = None
         self._began_ns: int | None = None  # of the batch that is being written
         self._backend: Backend
         if own_process:
@@ -154,25 +179,33 @@ class Writer:
 
     def health(self) -> WriterHealth:
         """Return how it is; asked from any thread."""
-        now_ns, status = self._clock.monotonic_ns(), self._backend.status
-        problems = list(status.problems)
-        began_ns, refused_ns = self._began_ns, self._refused_ns
-        if began_ns is not None and now_ns - began_ns > _WEDGED_NS:
-            waited_s = (now_ns - began_ns) / _NS_PER_S
-            problems.append(f"the writer has been busy for {waited_s:.0f} s")
-        if self.queue.refused > self._refused or (
-            refused_ns is not None and now_ns - refused_ns < _RECENTLY_NS
-        ):
-            problems.append("records were dropped: the writer fell behind")
+        status = self._backend.status
+        lasting = [*status.problems, *self._own_problems()]
+        losses = status.losses if self._loss is None else (*status.losses, self._loss)
+        since_ns = self._clock.monotonic_ns() - _RECENTLY_NS
+        recent = [loss.reason for loss in losses if loss.at_ns > since_ns]
         return WriterHealth(
-            problems=tuple(problems),
+            problems=tuple(dict.fromkeys(lasting + recent)),
+            lasting=tuple(lasting),
             refused=self.queue.refused,
+            unheard=self.queue.unheard,
             queued_bytes=self.queue.waiting_bytes,
             journal_errors=status.journal_errors,
             seals=status.seals,
             seal_failures=status.seal_failures,
             writer_restarts=status.restarts,
         )
+
+    def _own_problems(self) -> Iterator[str]:
+        began_ns = self._began_ns
+        now_ns = self._clock.monotonic_ns()
+        waited_ns = 0 if began_ns is None else now_ns - began_ns
+        if waited_ns > _WEDGED_NS:
+            yield f"the writer has been busy for {waited_ns / _NS_PER_S:.0f} s"
+        if self.queue.refused > self._refused:
+            yield _FELL_BEHIND
+        if self._fault is not None:
+            yield self._fault
 
     def usage(self) -> Usage:
         """Return what this process uses, and the one that writes."""
@@ -187,14 +220,53 @@ class Writer:
 
     def _run(self) -> None:
         while (records := self.queue.take(self._backend.pause_s())) is not None:
-            if self.queue.refused > self._refused:
-                self._refused = self.queue.refused
-                self._refused_ns = self._clock.monotonic_ns()
-                self._complaints.say(
-                    "the writer fell behind and records were dropped; streams flow on,"
-                    " and their exchanges will be incomplete"
-                )
-            self._began_ns = self._clock.monotonic_ns()
-            self._backend.write(records)
-            self._began_ns = None
+            self._look_at_queue()
+            for piece in self._pieces(records):
+                self._hand_over(piece)
         self.spans_lost = self._backend.close()
+        self.recorded = count(self._layout, self._backend.recorders)
+
+    def _hand_over(self, records: list[RawRecord]) -> None:
+        self._began_ns = self._clock.monotonic_ns()
+        try:
+            self._backend.write(records)
+        except Exception as error:
+            # Without this thread nothing would be recorded any more.
+            if self._fault is None:
+                log.exception("a batch was not written; please report this")
+            self._fault = f"the recorder failed: {error}"
+        else:
+            self._fault = None
+        self._began_ns = None
+
+    def _pieces(self, records: list[RawRecord]) -> Iterator[list[RawRecord]]:
+        """Cut a batch, if it is large; few are."""
+        if self.queue.taken_bytes <= PIECE_BYTES:
+            yield records
+            return
+        start = size = 0
+        for number, record in enumerate(records):
+            size += size_of(record)
+            if size > PIECE_BYTES and number > start:
+                yield records[start:number]
+                start, size = number, size_of(record)
+        yield records[start:]
+
+    def _look_at_queue(self) -> None:
+        """Say so if there was no room in it."""
+        refused = self.queue.refused
+        if refused == self._refused:
+            return
+        self._refused = refused
+        self._loss = Loss(_FELL_BEHIND, self._clock.monotonic_ns())
+        self._complaints.say(
+            "queue",
+            "the writer fell behind and records were dropped; streams flow on, and"
+            " their exchanges will be incomplete",
+        )
+        if unheard := self.queue.unheard:
+            self._complaints.say(
+                "unheard",
+                f"the writer is so far behind that {unheard} exchanges are not"
+                " recorded at all",
+            )

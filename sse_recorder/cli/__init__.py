@@ -6,7 +6,9 @@ One file per group of commands:
     replay    replay
     look      ls, show, query, latency, tools
     keep      export, recover, verify
+    compare   diff, check
     redact    redact
+    cassettes import, cassette
     demo      demo
 
 Whatever fails is told in one line on stderr that says what to do; the exit code is the
@@ -18,13 +20,23 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
 import click
 
 from sse_recorder import __version__, config
-from sse_recorder.cli import demo, keep, look, record, redact, replay
+from sse_recorder.cli import (
+    cassettes,
+    compare,
+    demo,
+    keep,
+    look,
+    record,
+    redact,
+    replay,
+)
 from sse_recorder.cli.base import Option
 from sse_recorder.errors import SSERecorderError
 
@@ -68,7 +80,7 @@ def commands() -> None:
     """
 
 
-for module in (record, replay, look, keep, redact, demo):
+for module in (record, replay, look, keep, compare, redact, cassettes, demo):
     for command in module.COMMANDS:
         commands.add_command(command)
 
@@ -76,9 +88,16 @@ for module in (record, replay, look, keep, redact, demo):
 def settings() -> dict[str, list[config.Setting]]:
     """Return what can be set of each command, in the environment or in a file."""
     return {
-        name: [p.setting for p in command.params if isinstance(p, Option)]
+        name: [p.setting for p in _parameters(command) if isinstance(p, Option)]
         for name, command in commands.commands.items()
     }
+
+
+def _parameters(command: click.Command) -> Iterator[click.Parameter]:
+    """Give the parameters of a command, or of all that are in a group."""
+    yield from command.params
+    for inner in command.commands.values() if isinstance(command, click.Group) else ():
+        yield from inner.params
 
 
 def main() -> NoReturn:

@@ -11,13 +11,14 @@ import json
 import math
 import sys
 from base64 import b64encode
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, time
 from decimal import Decimal
 from typing import Any, Final, TypeVar
 
 import click
 import pyarrow as pa
+from click.core import ParameterSource
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -49,6 +50,33 @@ class Option(click.Option):
         assert self.name is not None
         self.setting = config.Setting(name, self.name, is_shared=only_in is None)
 
+    def consume_value(
+        self, ctx: click.Context, opts: Mapping[str, Any]
+    ) -> tuple[Any, ParameterSource]:
+        """Find what is set; what a file has is read as the command line would be."""
+        value, source = super().consume_value(ctx, opts)
+        if source is ParameterSource.DEFAULT_MAP:
+            value = self._as_typed(ctx, value)
+        return value, source
+
+    def _as_typed(self, ctx: click.Context, value: Any) -> Any:
+        """Return numbers as text, and one of several, without brackets, as a list."""
+        if self.multiple:
+            several = value if isinstance(value, list) else [value]
+            return [str(one) for one in several]
+        if isinstance(value, list | dict):
+            message = f"{value!r} is not one value: give text or a number"
+            raise click.BadParameter(message, ctx, self)
+        return value if isinstance(value, bool) else str(value)
+
+
+class Lines(click.types.StringParamType):
+    """Text that may hold spaces: several in a variable stand in lines of their own."""
+
+    def split_envvar_value(self, rv: str) -> Sequence[str]:
+        """Return the lines."""
+        return [line for line in rv.splitlines() if line]
+
 
 def option(*names: str, **attributes: Any) -> Callable[[F], F]:
     """Declare an option of a command."""
@@ -62,8 +90,17 @@ def store_option_with(help_: str) -> Callable[[F], F]:
         metavar="PATH",
         default="recordings",
         show_default=True,
+        callback=_refuse_nothing,
         help=help_,
     )
+
+
+def _refuse_nothing(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    """Refuse a path of no characters, which would be that of the current folder."""
+    if not value:
+        message = "'' names nothing: give a folder or a cassette, or . for this folder"
+        raise click.BadParameter(message, ctx, param)
+    return value
 
 
 store_option = store_option_with("The folder of recordings, or a cassette.")
@@ -77,7 +114,9 @@ def rule_options(command: F) -> F:
             "patterns",
             metavar="REGEX",
             multiple=True,
-            help="What else is secret in bodies, or its group 1; may be repeated.",
+            type=Lines(),
+            help="What else is secret in bodies, or its group 1; may be repeated (in"
+            " the variable: one a line).",
         ),
         option(
             "--redact-keep",

@@ -75,7 +75,9 @@ def find(program: str, environ: Mapping[str, str]) -> str:
         return found
     if os.sep in program and os.path.exists(program):  # noqa: PTH110 - no path of ours
         raise NotRunnableError(f"{program}: it is not a program; make it executable")
-    raise NoSuchCommandError(f"{program}: no such command; install it or correct it")
+    raise NoSuchCommandError(
+        f"{program or repr(program)}: no such command; install it or correct it"
+    )
 
 
 async def run(argv: Sequence[str], environ: Mapping[str, str], signals: Signals) -> int:

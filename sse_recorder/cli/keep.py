@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from sse_recorder.cli.base import (
 )
 from sse_recorder.errors import StoreError, UsageError
 from sse_recorder.store import cassette
+from sse_recorder.store.journal import FILE_MODE
 from sse_recorder.store.recovery import Decision
 from sse_recorder.store.recovery import recover as recover_store
 from sse_recorder.store.store import Store
@@ -53,7 +55,8 @@ _FINDINGS: Final = pa.schema(
     "-o",
     type=click.Path(dir_okay=False, path_type=Path),
     only_in="export",
-    help="Write there instead of to stdout; a file that is there is replaced.",
+    help="Write there instead of to stdout; a file that is there is replaced.  Only"
+    " its owner may read it.",
 )
 def export(ids: tuple[str, ...], store: str, format_: str, output: Path | None) -> None:
     """Write exchanges as a cassette, or their raw bodies.
@@ -93,17 +96,34 @@ def export(ids: tuple[str, ...], store: str, format_: str, output: Path | None) 
 
 @contextmanager
 def _writing_to(output: Path | None) -> Iterator[IO[bytes]]:
-    """Open a file, or stdout."""
+    """Open stdout, or a file that nobody else may read and that is there when whole."""
     if output is None:
         yield sys.stdout.buffer
         return
     try:
-        with output.open("wb") as file:
-            yield file
+        if output.exists() and not output.is_file():
+            with output.open("wb") as file:  # a pipe, or /dev/null
+                yield file
+        else:
+            with _replacing(output.resolve()) as file:
+                yield file
     except OSError as error:
         raise StoreError(
             f"{output}: {error.strerror}; name a file that can be written with --output"
         ) from error
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[IO[bytes]]:
+    """Write a file beside another, and put it in its place when all is written."""
+    new = path.with_name(f".{path.name}.{os.getpid()}")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+    try:
+        with os.fdopen(os.open(new, flags, FILE_MODE), "wb") as file:
+            yield file
+        new.replace(path)
+    finally:
+        new.unlink(missing_ok=True)
 
 
 @click.command()

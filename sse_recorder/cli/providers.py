@@ -47,6 +47,7 @@ from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
 from sse_recorder.errors import UsageError
+from sse_recorder.http1.client import Origin
 
 URL_VARIABLE: Final = "SSE_RECORDER_URL"
 _OLLAMA_PORT: Final = 11434
@@ -201,12 +202,12 @@ def _base_url(provider: Provider, environ: Mapping[str, str]) -> str | None:
     for name in provider.variables:
         if value := environ.get(name):
             try:
-                return value if "://" in value else _from_host(value)
-            except ValueError as error:
-                raise UsageError(
-                    f"{name} is {value!r}, which is not a URL ({error}): correct it, or"
-                    " unset it"
-                ) from None
+                if provider.name == "ollama" and "://" not in value:
+                    value = _from_host(value)
+                Origin.from_url(value)
+            except (UsageError, ValueError) as error:
+                raise UsageError(f"{name} is set to {value!r}: {error}") from error
+            return value
     return provider.api
 
 

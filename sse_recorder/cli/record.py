@@ -51,6 +51,7 @@ _DEFAULTS: Final = Limits()
 _HTTP_DEFAULTS: Final = HttpLimits()
 # Options that are limits, and what they limit.
 _LIMITS: Final = ("queue_bytes", "segment_bytes", "segment_age_s")
+_UPSTREAM_TIMEOUT: Final = "upstream_timeout_s"
 _HTTP_LIMITS: Final = {
     "connections": "connections",
     "head_bytes": "head_bytes",
@@ -102,7 +103,7 @@ class _Record(child.Command):
             if param.name in _OF_A_REQUEST:
                 request.append(line)
             else:
-                is_limit = param.name in {*_LIMITS, *_HTTP_LIMITS}
+                is_limit = param.name in {*_LIMITS, *_HTTP_LIMITS, _UPSTREAM_TIMEOUT}
                 (limits if is_limit else general).append(line)
         for title, lines in sections.items():
             with formatter.section(title):
@@ -187,7 +188,8 @@ class _Record(child.Command):
     type=click.IntRange(min=1_024),
     default=_HTTP_DEFAULTS.head_bytes,
     show_default=True,
-    help="A larger request head is answered 431.",
+    help="A larger request head is answered 431.  An upstream's may have 256 KiB, or"
+    " this if it is more.",
 )
 @option(
     "--max-headers",
@@ -216,6 +218,14 @@ class _Record(child.Command):
     show_default=True,
     help="How long a connection is kept without a request.  A stream may be silent for"
     " as long as it likes.",
+)
+@option(
+    "--upstream-timeout",
+    _UPSTREAM_TIMEOUT,
+    metavar="SECONDS",
+    type=click.FloatRange(min=0, min_open=True),
+    help="How long an upstream may be silent: then the client is answered 504, or its"
+    " stream is broken off.  By default as long as it likes.",
 )
 @option(
     "--queue-bytes",
@@ -340,6 +350,7 @@ def _settings(
         ca_file=options["ca_file"],
         on_write_error="refuse" if options["on_write_error"] == "fail" else "go-on",
         on_client_abort=options["on_client_abort"],
+        upstream_timeout_s=options["upstream_timeout_s"],
         mask=list(options["mask"]),
         keep=list(options["keep"]),
         patterns=list(options["patterns"]),

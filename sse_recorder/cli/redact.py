@@ -114,7 +114,7 @@ def redact(
             _refuse_store(path)
     rows: list[tuple[str, str, Finding]] = []
     for path in paths:
-        found = _in_source(path, redactor, is_dry=dry_run)
+        found = secrets_in(path, redactor, is_dry=dry_run)
         rows += [(str(path), eid, finding) for eid, finding in found]
     _print(rows, format_)
     stuck = {(path, eid): None for path, eid, finding in rows if finding.is_stuck}
@@ -136,9 +136,13 @@ def _refuse_store(path: Path) -> None:
         )
 
 
-def _in_source(
+def secrets_in(
     path: Path, redactor: Redactor, *, is_dry: bool
 ) -> Iterator[tuple[str, Finding]]:
+    """Give the secrets in a store or a cassette, each with the id of its exchange.
+
+    They are masked in the file too, unless it is a dry run.
+    """
     text: list[str] = []
     count = 0
     with Store.open(path) as opened:

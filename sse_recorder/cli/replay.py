@@ -26,7 +26,8 @@ from sse_recorder.control import ControlServer
 from sse_recorder.errors import UsageError
 from sse_recorder.faults import duration_ns, parse
 from sse_recorder.playback import MAX_SPEED, Pace
-from sse_recorder.replay import ReplayServer, speed_of
+from sse_recorder.repertoire import speed_of
+from sse_recorder.replay import ReplayServer
 
 _ERRORS: Final = frozenset(s for s in HTTPStatus if s >= HTTPStatus.BAD_REQUEST)
 _FAULTS_SHOWN: Final = 20

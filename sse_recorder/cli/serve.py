@@ -76,6 +76,7 @@ async def serve(
     work: Work,
     *,
     beside: Service | None = None,
+    unbegun: int = 0,
 ) -> int:
     """Run a service while some work lasts, and return the exit code that it gives.
 
@@ -84,6 +85,7 @@ async def serve(
         grace_s: how long what is open may take to end; a signal ends it at once.
         work: begins when the service listens, and is given the signals that come.
         beside: a service that is there for as long as the other one is.
+        unbegun: the exit code when a signal comes before the service listens.
     """
     loop = asyncio.get_running_loop()
     signals: Signals = asyncio.Queue()
@@ -94,7 +96,9 @@ async def serve(
             stack.push_async_callback(beside.stop)
             await beside.start()
         try:
-            await service.start()
+            if not await _start(service, signals):
+                await service.stop(0)
+                return unbegun
             with spared_collections():
                 code = await work(signals)
         except BaseException:
@@ -102,6 +106,22 @@ async def serve(
             raise
         await stop_in_order(service, grace_s, signals)
     return code
+
+
+async def _start(service: Service, signals: Signals) -> bool:
+    """Start a service; return whether that was done before a signal came."""
+    loop = asyncio.get_running_loop()
+    starting = loop.create_task(service.start())
+    told = loop.create_task(signals.get())
+    await asyncio.wait({starting, told}, return_when=asyncio.FIRST_COMPLETED)
+    if not starting.done():
+        starting.cancel()
+        await asyncio.wait({starting})
+        return False
+    if not told.cancel():
+        signals.put_nowait(told.result())
+    await starting
+    return True
 
 
 @contextmanager

@@ -32,6 +32,7 @@ class Settings:
     ca_file: str | None = None
     on_write_error: Literal["go-on", "refuse"] = "go-on"
     on_client_abort: Literal["close", "finish"] = "close"
+    upstream_timeout_s: float | None = None
     mask: list[str] = field(default_factory=list)
     keep: list[str] = field(default_factory=list)
     patterns: list[str] = field(default_factory=list)
@@ -64,6 +65,7 @@ class Settings:
             reuse_port=reuse_port,
             on_write_error=self.on_write_error,
             on_client_abort=self.on_client_abort,
+            upstream_timeout_s=self.upstream_timeout_s,
             redactor=Redactor(mask=self.mask, keep=self.keep, patterns=self.patterns),
             limits=Limits(**self.limits),
             http_limits=HttpLimits(**self.http_limits),

@@ -1,23 +1,26 @@
 """`record --workers N`: several processes that share one port.
 
-    parent ── settings, then {"stats": 7} and {"stop": 5.0} ──▶ a worker's stdin
-           ◀── {"ready": …}, {"stats": …, "of": 7}, {"done": …} ── its stdout
+    parent ── settings, then {"stats": 7} and {"stop": 5.0} ──▶ a worker
+           ◀── {"ready": …}, {"stats": …, "of": 7}, {"done": …} ──
 
 Each worker is a recorder of its own, with its own id and its own segments, and listens
 on the same port (SO_REUSEPORT): the kernel deals connections out among them.  The
 parent holds the port, without listening on it, so that it stays the same whichever
-worker comes or goes.  Parent and worker speak in lines of JSON.
+worker comes or goes.  Parent and worker speak in lines of JSON, over a pair of sockets
+that is theirs alone: whatever else writes to a worker's stdout ends up on stderr.
 
 Rules
 -----
 1. A worker is a process started anew, not a fork: this one has threads.
 2. It is in a session of its own, so a Ctrl-C comes to the parent alone, which then
-   tells each worker once.  The end of its stdin tells it the same: no worker outlives
-   its parent.
+   tells each worker once.  The end of their sockets tells it the same: no worker
+   outlives its parent, and none that hangs outlives its time to end.
 3. A worker that dies is replaced after a pause, which doubles while they die young, so
    that a fault does not become a storm.
 4. The counts of a worker that died were its own, and are gone: the sums go back, as
    Prometheus' counters do when a process begins again.
+5. It looks for modules where its parent does, and not in the current folder, where a
+   project may have a `signal.py` of its own.
 """
 
 from __future__ import annotations
@@ -28,10 +31,12 @@ import logging
 import signal
 import socket
 import sys
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from sse_recorder.background import run
+from sse_recorder.cli.base import counted
 from sse_recorder.cli.serve import Signals, stop_in_order
 from sse_recorder.cli.settings import Settings
 from sse_recorder.clock import SYSTEM, Clock
@@ -49,7 +54,13 @@ YOUNG_NS: Final = 60_000_000_000
 """Who lives for longer did not die of beginning."""
 GRACE_S: Final = 5.0
 """How long open exchanges may take to end when nobody is left to say."""
+PATIENCE_S: Final = 10.0
+"""How long a worker may take, beyond that, to write what it has and to end."""
 _LINE_BYTES_MAX: Final = 1 << 20
+_PROGRAM: Final = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv[2]);"
+    f" from {__name__} import main; main(int(sys.argv[1]))"
+)
 
 
 @dataclass(slots=True)
@@ -61,12 +72,34 @@ class Summary:
     spans_lost: int = 0
     recovered: int = 0
     """Segments that an earlier recorder had left."""
+    sealed: int = 0
+    """Exchanges that are in the store;"""
+    incomplete: int = 0
+    """those of them that lack something,"""
+    unsealed: int = 0
+    """and those that only a journal has."""
 
     @classmethod
     def of(cls, recorder: Recorder) -> Summary:
         """Return that of one recorder."""
         recovered = len(recorder.writer.recovered)
-        return cls(recorder.count, recorder.spans_lost, recovered)
+        recorded = recorder.writer.recorded
+        return cls(recorder.count, recorder.spans_lost, recovered, *recorded)
+
+    def sentence(self, store: str) -> str:
+        """Say how many exchanges a store has, and what became of the others."""
+        recorded = counted(self.count, "exchange")
+        if self.sealed < self.count:
+            recorded = f"{self.sealed:,} of {recorded}"
+        lost = max(self.count - self.sealed - self.unsealed, 0)
+        return (
+            f"Recorded {recorded} into {store}"
+            + f", {self.incomplete:,} of them incomplete" * bool(self.incomplete)
+            + f"; {self.unsealed:,} in a journal, which `sse-recorder recover` seals"
+            * bool(self.unsealed)
+            + f"; {lost:,} lost" * bool(lost)
+            + "."
+        )
 
 
 class WorkerError(SSERecorderError):
@@ -157,7 +190,7 @@ class Workers:
         try:
             ready = await worker.ready
         except BaseException:
-            await worker.stop(0)
+            await worker.kill()  # it has nothing yet that it would have to write
             raise
         self._workers[number] = worker
         self.url = ready["url"]
@@ -188,8 +221,9 @@ class Workers:
 
     def _forget(self, number: int, worker: _Worker) -> None:
         if self._workers.pop(number, None) is worker:
-            self.summary.count += worker.summary.count
-            self.summary.spans_lost += worker.summary.spans_lost
+            for name in ("count", "spans_lost", "sealed", "incomplete", "unsealed"):
+                value = getattr(self.summary, name) + getattr(worker.summary, name)
+                setattr(self.summary, name, value)
 
 
 def _hold(host: str, port: int) -> tuple[socket.socket, tuple[str, int]]:
@@ -216,13 +250,21 @@ def _hold(host: str, port: int) -> tuple[socket.socket, tuple[str, int]]:
 class _Worker:
     """The parent's end of one worker."""
 
-    def __init__(self, process: asyncio.subprocess.Process, began_ns: int) -> None:
+    def __init__(
+        self,
+        process: asyncio.subprocess.Process,
+        lines: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        began_ns: int,
+    ) -> None:
         loop = asyncio.get_running_loop()
         self.began_ns = began_ns
         self.ready: asyncio.Future[dict[str, Any]] = loop.create_future()
         """What it says when it listens."""
         self.summary = Summary()
         self._process = process
+        self._lines = lines
+        self._writer = writer
         self._questions = 0
         self._asked: dict[int, asyncio.Future[Stats]] = {}
         self.over = loop.create_task(self._listen())
@@ -233,16 +275,19 @@ class _Worker:
         cls, settings: Settings, address: tuple[str, int], began_ns: int
     ) -> _Worker:
         """Start a process; `ready` tells when it listens."""
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-c",
-            f"from {__name__} import main; main()",
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            start_new_session=True,
-            limit=_LINE_BYTES_MAX,
-        )
-        worker = cls(process, began_ns)
+        ours, theirs = socket.socketpair()
+        lines, writer = await asyncio.open_connection(sock=ours, limit=_LINE_BYTES_MAX)
+        with theirs:
+            number = theirs.fileno()
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-P", "-c", _PROGRAM),
+                *(str(number), json.dumps(sys.path)),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=sys.__stderr__,
+                pass_fds=(number,),
+                start_new_session=True,
+            )
+        worker = cls(process, lines, writer, began_ns)
         host, port = address
         worker._tell({"settings": settings.dumps(), "host": host, "port": port})
         return worker
@@ -262,26 +307,46 @@ class _Worker:
             del self._asked[question]
 
     async def stop(self, grace_s: float) -> None:
-        """Tell it to end, and wait until it has."""
+        """Tell it to end, and wait until it has; kill it if it hangs."""
         self._tell({"stop": grace_s})
+        patience_s = grace_s + PATIENCE_S
+        try:
+            async with asyncio.timeout(patience_s):
+                await asyncio.shield(self.over)
+        except TimeoutError:
+            log.error("a worker did not end within %g s: it is killed", patience_s)  # noqa: TRY400 - no fault of ours
+            await self.kill()
+
+    async def kill(self) -> None:
+        """End it at once, and wait until it has ended."""
+        self._kill()
         await asyncio.shield(self.over)
 
     def _tell(self, message: dict[str, Any]) -> None:
-        stdin = self._process.stdin
-        assert stdin is not None
-        if not stdin.is_closing():
-            stdin.write(json.dumps(message).encode() + b"\n")
+        if not self._writer.is_closing():
+            self._writer.write(json.dumps(message).encode() + b"\n")
+
+    def _kill(self) -> None:
+        with suppress(ProcessLookupError):
+            self._process.kill()
 
     async def _listen(self) -> int:
-        stdout = self._process.stdout
-        assert stdout is not None
-        async for line in stdout:
-            self._hear(json.loads(line))
+        try:
+            with suppress(ConnectionError):  # it died with something unread
+                async for line in self._lines:
+                    self._hear(json.loads(line))
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is reported
+            self._fail(f"a worker said what cannot be understood: {error!r}")
+            self._kill()
         code = await self._process.wait()
-        if not self.ready.done():
-            message = f"a worker ended as it began, with exit code {code}"
-            self.ready.set_exception(WorkerError(f"{message}; its log tells why"))
+        self._writer.close()
+        self._fail(f"a worker ended as it began, with exit code {code}")
         return code
+
+    def _fail(self, message: str) -> None:
+        """Let whoever waits for it to begin wait no more."""
+        if not self.ready.done():
+            self.ready.set_exception(WorkerError(f"{message}; its log tells why"))
 
     def _hear(self, message: dict[str, Any]) -> None:
         match message:
@@ -300,11 +365,24 @@ class _Worker:
 # --- the worker's own end -------------------------------------------------------------
 
 
-async def work() -> None:
-    """Record until the parent or a signal says that it is over."""
+async def work(number: int) -> None:
+    """Record until the parent or a signal says that it is over.
+
+    Args:
+        number: that of the file over which the parent speaks.
+    """
+    sock = socket.socket(fileno=number)
+    lines, parent = await asyncio.open_connection(sock=sock, limit=_LINE_BYTES_MAX)
+    try:
+        await _record(lines, parent)
+    finally:
+        parent.close()
+        with suppress(ConnectionError):
+            await parent.wait_closed()
+
+
+async def _record(lines: asyncio.StreamReader, parent: asyncio.StreamWriter) -> None:
     loop = asyncio.get_running_loop()
-    lines = asyncio.StreamReader(limit=_LINE_BYTES_MAX)
-    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
     first = json.loads(await lines.readline())
     ends: Signals = asyncio.Queue()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -314,38 +392,45 @@ async def work() -> None:
         recorder = settings.recorder(first["host"], first["port"], reuse_port=True)
         await recorder.start()
     except SSERecorderError as error:
-        _say({"failed": str(error), "exit_code": error.exit_code})
+        await _say(parent, {"failed": str(error), "exit_code": error.exit_code})
         return
     recovered = len(recorder.writer.recovered)
-    _say({"ready": {"url": recorder.url, "recovered": recovered}})
-    obeying = loop.create_task(_obey(lines, recorder, ends))
+    await _say(parent, {"ready": {"url": recorder.url, "recovered": recovered}})
+    obeying = loop.create_task(_obey(lines, parent, recorder, ends))
     await stop_in_order(recorder, await ends.get(), ends)
     obeying.cancel()
-    _say({"done": asdict(Summary.of(recorder))})
+    await _say(parent, {"done": asdict(Summary.of(recorder))})
 
 
-async def _obey(lines: asyncio.StreamReader, recorder: Recorder, ends: Signals) -> None:
+async def _obey(
+    lines: asyncio.StreamReader,
+    parent: asyncio.StreamWriter,
+    recorder: Recorder,
+    ends: Signals,
+) -> None:
     """Do what the parent says; its end is an end, too."""
-    async for line in lines:
-        match json.loads(line):
-            case {"stats": question}:
-                _say({"stats": recorder.stats().to_json(), "of": question})
-            case {"stop": grace_s}:
-                ends.put_nowait(grace_s)
+    with suppress(ConnectionError):
+        async for line in lines:
+            match json.loads(line):
+                case {"stats": question}:
+                    stats = recorder.stats().to_json()
+                    await _say(parent, {"stats": stats, "of": question})
+                case {"stop": grace_s}:
+                    ends.put_nowait(grace_s)
     ends.put_nowait(GRACE_S)
 
 
-def _say(message: dict[str, Any]) -> None:
+async def _say(parent: asyncio.StreamWriter, message: dict[str, Any]) -> None:
+    parent.write(json.dumps(message).encode() + b"\n")
     try:
-        sys.stdout.write(json.dumps(message) + "\n")
-        sys.stdout.flush()
-    except BrokenPipeError:
+        await parent.drain()
+    except ConnectionError:
         log.debug("the parent is gone")
 
 
-def main() -> None:
+def main(number: int) -> None:
     """Be a worker."""
     logging.basicConfig(
         level=logging.WARNING, format="sse-recorder: %(levelname)s: %(message)s"
     )
-    run(work())
+    run(work(number))

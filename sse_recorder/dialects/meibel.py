@@ -70,6 +70,9 @@ class Meibel(Dialect):
     text_events: ClassVar[frozenset[str | None]] = frozenset(
         {"partial_response", "content"}
     )
+    noise: ClassVar[frozenset[str]] = frozenset(
+        {"signal_id", "sequence", "timestamp", "tool_id"}
+    )
 
     def __init__(self, request: RequestHead) -> None:
         super().__init__(request)

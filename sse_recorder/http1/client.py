@@ -21,6 +21,11 @@ Rules
    request was sent whole, both sides allow it, and nothing came after the response.
 6. Malformed answers and broken connections are a `Failure`, not an exception.
 
+What clients such as curl read, and two readers cannot read in two ways, is taken, and
+handed on as it should have been sent: lines that end in a bare line feed, folded ones,
+chunk sizes with spaces behind them, a Content-Length that is said twice, or beside
+`Transfer-Encoding: chunked`, which overrides it (RFC 9112 section 6.3).
+
 There are no timeouts here but for connecting: how long silence may last is known to the
 caller alone, which calls `abort()`.  101 Switching Protocols is a failure, because
 nobody here asks for an upgrade.
@@ -43,10 +48,16 @@ import httptools
 
 from sse_recorder.clock import SYSTEM, Clock
 from sse_recorder.errors import UpstreamError, UsageError
-from sse_recorder.exchange import Headers, RequestHead, ResponseHead
+from sse_recorder.exchange import Headers, RequestHead, ResponseHead, header
 from sse_recorder.http1 import framing
-from sse_recorder.http1.sockets import has_left
+from sse_recorder.http1.sockets import has_left, probe_when_silent
 
+_LENIENCIES: Final = {
+    "lenient_headers": True,  # folded lines
+    "lenient_chunked_length": True,  # beside Content-Length
+    "lenient_optional_cr_before_lf": True,
+    "lenient_spaces_after_chunk_size": True,
+}
 DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 _logger = logging.getLogger("sse_recorder.http1")
@@ -165,6 +176,7 @@ async def connect(
     timeout_s: float,
     clock: Clock = SYSTEM,
     write_buffer_bytes: int = framing.WRITE_BUFFER_BYTES,
+    head_bytes: int = framing.ANSWER_HEAD_BYTES_MAX,
 ) -> Connection:
     """Connect to an upstream.
 
@@ -174,6 +186,7 @@ async def connect(
         clock: gives the time of every read.
         write_buffer_bytes: how much may wait for the upstream before the handler of
             its response is asked to pause the request.
+        head_bytes: the largest head of a response that is taken.
 
     Raises:
         UpstreamError: it cannot be reached, or TLS failed.
@@ -185,7 +198,9 @@ async def connect(
     try:
         async with asyncio.timeout(timeout_s):
             _, connection = await loop.create_connection(
-                lambda: Connection(clock, write_buffer_bytes=write_buffer_bytes),
+                lambda: Connection(
+                    clock, write_buffer_bytes=write_buffer_bytes, head_bytes=head_bytes
+                ),
                 origin.host,
                 origin.port,
                 ssl=context,
@@ -255,9 +270,11 @@ class Connection(asyncio.Protocol):
         clock: Clock = SYSTEM,
         *,
         write_buffer_bytes: int = framing.WRITE_BUFFER_BYTES,
+        head_bytes: int = framing.ANSWER_HEAD_BYTES_MAX,
     ) -> None:
         self._now = clock.monotonic_ns
         self._write_buffer_bytes = write_buffer_bytes
+        self._head_bytes = head_bytes
         self.on_closed: Callable[[Connection], None] | None = None
         """Called once when the connection is over, for whoever keeps idle ones."""
         self._lost = False
@@ -279,11 +296,13 @@ class Connection(asyncio.Protocol):
         # The response as far as it was parsed.
         self._parser: httptools.HttpResponseParser | None = None
         self._feed: Callable[[bytes], object] = bytes  # replaced by every request
+        self._line = b""  # of a head, as far as it was read
+        self._in_headers = False  # and not in the line before them
+        self._length: bytes | None = None  # of a body, as its head said first
         self._reason = b""
         self._headers: list[tuple[bytes, bytes]] = []
         self._head_size = 0
         self._unproductive = 0  # bytes read since the last that were a head or body
-        self._answered = False
         self._response_framing: framing.Framing | None = None  # None before its head
         self._body_parts: int | None = None  # in this read; set when the body is over
         self._trailers: Headers = ()
@@ -309,11 +328,6 @@ class Connection(asyncio.Protocol):
             and self.is_open
             and not has_left(self._transport)
         )
-
-    @property
-    def answered(self) -> bool:
-        """Whether any of the response to the latest request has come."""
-        return self._answered
 
     @property
     def request_open(self) -> bool:
@@ -349,13 +363,16 @@ class Connection(asyncio.Protocol):
         self._headers = []
         self._head_size = self._unproductive = 0
         self._response_framing = None
-        self._answered = False
         self._body_parts = None
         self._trailers = ()
         self._parts.clear()
         self._news = False
+        self._line = b""
+        self._in_headers = False
+        self._length = None
         self._parser = httptools.HttpResponseParser(self)
-        self._feed = self._parser.feed_data
+        self._parser.set_dangerous_leniencies(**_LENIENCIES)
+        self._feed = self._feed_head
         if self._lost:
             asyncio.get_running_loop().call_soon(self._report_lost, None)
             return
@@ -425,6 +442,7 @@ class Connection(asyncio.Protocol):
         # Not `isinstance`: the transports of uvloop are not asyncio's by class.
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(high=self._write_buffer_bytes)
+        probe_when_silent(self._transport)
 
     def data_received(self, data: bytes) -> None:
         """Parse one read and hand on what it held."""
@@ -445,7 +463,7 @@ class Connection(asyncio.Protocol):
         parts = self._parts
         if not parts:
             self._unproductive += len(data)
-            if self._unproductive > framing.HEAD_BYTES_MAX:
+            if self._unproductive > self._head_bytes:
                 self._report(handler, at_ns, _Malformed("too many bytes of framing"))
             return
         self._unproductive = 0
@@ -574,11 +592,42 @@ class Connection(asyncio.Protocol):
         if self._handler is not None:
             self._handler.resume_request()
 
+    def _feed_head(self, data: bytes) -> None:
+        """Parse up to the body line by line, without lengths that were said before.
+
+        llhttp has no leniency for them.  What is parsed after the head goes by here.
+        """
+        assert self._parser is not None
+        feed, at = self._parser.feed_data, 0
+        while at < len(data) and self._response_framing is None:
+            end = data.find(b"\n", at) + 1
+            piece, at = data[at : end or len(data)], end or len(data)
+            self._line += piece
+            if not self._in_headers:  # what is no answer at all is told at once
+                feed(piece)
+            elif end and not self._is_length_again(self._line):
+                feed(self._line)
+            if end:
+                self._in_headers = bool(self._line.strip(b"\r\n"))
+                self._line = b""
+        if self._response_framing is not None:
+            self._feed = feed
+            if at < len(data):
+                feed(data[at:])
+
+    def _is_length_again(self, line: bytes) -> bool:
+        """Tell whether a line is a Content-Length, and says what one before it said."""
+        name, _, value = line.partition(b":")
+        if name.lower() != b"content-length":
+            return False
+        length, self._length = self._length, value.strip()
+        return self._length == length
+
     # llhttp's side: note what was seen.
 
     def on_message_begin(self) -> None:
         """A response begins; after the final one, none may."""
-        self._news = self._answered = True
+        self._news = True
         if self._body_parts is not None:
             raise _Malformed("more than one response to one request")
 
@@ -591,8 +640,8 @@ class Connection(asyncio.Protocol):
         """Take one header, or one trailer."""
         self._headers.append((name, value))
         self._head_size += len(name) + len(value) + 4
-        if self._head_size > framing.HEAD_BYTES_MAX:
-            raise _Malformed(f"its headers exceed {framing.HEAD_BYTES_MAX} bytes")
+        if self._head_size > self._head_bytes:
+            raise _Malformed(f"its headers exceed {self._head_bytes} bytes")
 
     def on_headers_complete(self) -> None:
         """Note a head, and how its body is framed."""
@@ -601,11 +650,12 @@ class Connection(asyncio.Protocol):
         head = ResponseHead(
             parser.get_status_code(),
             self._reason.decode("latin-1"),
-            framing.decode_headers(self._headers),
+            _one_framing(framing.decode_headers(self._headers)),
             parser.get_http_version(),
         )
         self._reason = b""
         self._headers = []
+        self._length = None
         self._head_size = self._unproductive = 0
         _check(head)
         self._heads.append(head)
@@ -628,8 +678,20 @@ class Connection(asyncio.Protocol):
         if self._response_framing is None or self._body_parts is not None:
             return
         self._news = True
-        self._body_parts = len(self._parts)
         self._trailers = framing.decode_headers(self._headers)
+        _check_values(self._trailers)
+        self._body_parts = len(self._parts)
+
+
+def _one_framing(headers: Headers) -> Headers:
+    """Return headers without a length that another framing overrides."""
+    is_coded = header(headers, "transfer-encoding") is not None
+    if not is_coded or header(headers, "content-length") is None:
+        return headers
+    if not framing.is_chunked(headers):
+        # To some readers it would end with the connection, and to others before.
+        raise _Malformed("it has a Content-Length and a Transfer-Encoding not chunked")
+    return tuple(h for h in headers if h[0].lower() != "content-length")
 
 
 def _check(head: ResponseHead) -> None:
@@ -640,6 +702,12 @@ def _check(head: ResponseHead) -> None:
         raise _Malformed(f"its status is {head.status}")
     if head.status == 101:  # noqa: PLR2004 - status codes
         raise _Malformed("it switches protocols, which nobody asked for")
+    _check_values((("", head.reason), *head.headers))
+
+
+def _check_values(headers: Headers) -> None:
+    if any("\0" in value for _, value in headers):
+        raise _Malformed("a header holds a NUL")
 
 
 def _explain(error: BaseException) -> str:

@@ -55,9 +55,15 @@ from sse_recorder.http1.refusal import (
     send_refusal,
     too_large,
     too_slow,
+    unknown_method,
 )
 from sse_recorder.http1.response import ResponseStream
-from sse_recorder.http1.sockets import has_left, reset_connection, reset_when_sent
+from sse_recorder.http1.sockets import (
+    has_left,
+    probe_when_silent,
+    reset_connection,
+    reset_when_sent,
+)
 
 PIPELINE_BYTES_MAX: Final = 64 * 1024
 """How much of later requests may wait while one is answered."""
@@ -220,6 +226,7 @@ class Connection(asyncio.Protocol):
         # Not `isinstance`: the transports of uvloop are not asyncio's by class.
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(high=self._server.write_buffer_bytes)
+        probe_when_silent(self._transport)
         self._new_parser()
         refusal = self._server.connection_made(self)
         if refusal is not None:
@@ -252,6 +259,8 @@ class Connection(asyncio.Protocol):
             self._refuse(refusal)
         except httptools.HttpParserCallbackError as error:
             self._refuse(error.__context__)
+        except httptools.HttpParserInvalidMethodError:
+            self._refuse(unknown_method(data))
         except httptools.HttpParserError as error:
             self._refuse(malformed(str(error)))
         self._deliver()
@@ -361,6 +370,7 @@ class Connection(asyncio.Protocol):
         self._headers = []
         if self._other_protocol:  # the same request for the second time
             self._other_protocol = False
+            self._head_since_ns = None
             return
         parser = self._parser
         head = RequestHead(

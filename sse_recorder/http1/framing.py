@@ -30,6 +30,9 @@ HEAD_BYTES_MAX: Final = 64 * 1024
 nginx allows 32 KiB, Node.js 16 KiB, httpx (h11) 100 KiB; a session in cookies and a
 token in `Authorization` fit."""
 
+ANSWER_HEAD_BYTES_MAX: Final = 256 * 1024
+"""The same of a response: what an upstream sends was asked for.  curl takes 300 KiB."""
+
 WRITE_BUFFER_BYTES: Final = 64 * 1024
 """How much may wait for a peer's socket before the other side is asked to pause; the
 default of asyncio."""

@@ -21,7 +21,8 @@ class Limits:
     """
 
     head_bytes: int = framing.HEAD_BYTES_MAX
-    """A larger request head is answered 431."""
+    """A larger request head is answered 431.  Where it is above 256 KiB, an upstream's
+    heads may be as large, too."""
     headers: int = 200
     """More headers in one request are answered 431."""
     connections: int = 10_000

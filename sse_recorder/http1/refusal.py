@@ -23,6 +23,17 @@ from sse_recorder.http1.response import ResponseStream
 _HOST: Final = re.compile(
     r"(\[[0-9A-Za-z:.]+\]|[A-Za-z0-9\-._~!$&'()*+;=%]*)(:[0-9]*)?"
 )
+METHODS: Final = (
+    *("GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"),
+    *("COPY", "LOCK", "MKCOL", "MOVE", "PROPFIND", "PROPPATCH", "SEARCH", "UNLOCK"),
+    *("BIND", "REBIND", "UNBIND", "ACL", "REPORT", "MKACTIVITY", "CHECKOUT", "MERGE"),
+    *("M-SEARCH", "NOTIFY", "SUBSCRIBE", "UNSUBSCRIBE", "PURGE", "MKCALENDAR"),
+    *("LINK", "UNLINK", "SOURCE", "QUERY"),
+)
+"""Those that llhttp knows."""
+_REQUEST_LINE: Final = re.compile(
+    rb"^([!#$%&'*+\-.^_`|~0-9A-Za-z]+) [!-~]+ HTTP/1\.[01]\r?$", re.MULTILINE
+)
 _NEVER_TRAILERS: Final = frozenset(
     {"connection", "content-length", "host", "transfer-encoding"}
 )
@@ -53,6 +64,26 @@ def malformed(reason: str) -> Refusal:
     return Refusal(
         400, "bad_request", f"The request is not valid HTTP/1.1: {reason.rstrip('.')}."
     )
+
+
+def unknown_method(data: bytes) -> Refusal:
+    """Return the answer to what does not begin with a method that is known.
+
+    "An origin server that receives a request method that is unrecognized or not
+    implemented SHOULD respond with the 501" (RFC 9110 section 9.1); what is no request
+    at all is malformed.
+    """
+    for line in _REQUEST_LINE.finditer(data):
+        method = line[1].decode()
+        if method not in METHODS:
+            known = ", ".join(m for m in METHODS if m != "CONNECT")
+            return Refusal(
+                501,
+                "not_implemented",
+                f"The method {method} is not supported: those that are known are"
+                f" {known}.",
+            )
+    return malformed("it does not begin with a method that is known")
 
 
 def failed() -> Refusal:

@@ -1,10 +1,12 @@
-"""TCP as HTTP needs it and asyncio does not show it: resets, and who has left.
+"""TCP as HTTP needs it and asyncio does not show it: resets, and who is still there.
 
 A peer reads the end of a connection in one of two ways, in order or as an error, and
 which one it is tells a client whether it has had everything.  asyncio closes in order
 or at once; here are the reset that comes as an error, the reset that waits until all
 that was written has been taken, and the question whether a peer that is not being read
-is still there.
+is still there.  A peer whose network is lost says nothing at all, like one that is
+merely silent: the two are told apart by TCP's own probes, which only a living one
+answers, whatever its program does.
 """
 
 from __future__ import annotations
@@ -21,11 +23,28 @@ from sse_recorder.clock import Clock
 
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)  # SO_LINGER: on, zero seconds
 _TCP_LEFT: Final = frozenset({7, 8})  # CLOSE and CLOSE_WAIT, as Linux numbers them
+_KEEP_ALIVE: Final = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
 _RESET_POLL_S: Final = 0.005
 _RESET_POLL_MAX_S: Final = 0.2
 _RESET_PATIENCE_S: Final = 10
 _RESET_LIMIT_S: Final = 60
 _NS_PER_S: Final = 1_000_000_000
+
+
+def probe_when_silent(transport: asyncio.Transport) -> None:
+    """Have the kernel end a connection whose peer is lost, after two minutes.
+
+    The first probe goes out after 60 s without a byte, the others 15 s apart, and four
+    without an answer are an end.  Bytes that nobody takes have limits of the kernel's
+    own, a quarter of an hour on Linux.
+    """
+    sock = transport.get_extra_info("socket")
+    if sock is None:
+        return
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _KEEP_ALIVE.items():
+        if hasattr(socket, name):  # not a choice that every platform gives
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 def reset_connection(transport: asyncio.Transport) -> None:

@@ -137,7 +137,8 @@ def read(path: Path) -> Iterator[Record]:
 
     Raises:
         FileNotFoundError: there is none; it may have been sealed since it was seen.
-        StoreError: it is not a journal, or is damaged before its end.
+        StoreError: it is not a journal, or is damaged before its end; what was given
+            so far is sound.
     """
     try:
         with path.open("rb") as file:
@@ -185,20 +186,27 @@ def _records(path: Path, file: BinaryIO) -> Iterator[Record]:
     file.seek(0)
     for batch in _batches(path, file):
         try:
+            batch.validate(full=True)
             for op, exchange_id, at_ns, payload in zip(
                 *(column.to_pylist() for column in batch.columns), strict=True
             ):
                 known = Op(op)
                 yield Record(exchange_id, known, at_ns, decode(known, payload))
-        except (ValueError, KeyError, TypeError) as error:
-            raise StoreError(
-                f"{path}: it is damaged, or of a later version ({error}); move it out"
-                " of the store"
-            ) from error
+        except (ValueError, KeyError, TypeError, pa.ArrowException) as error:
+            raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> StoreError:
+    reason = str(error).partition("\n")[0] or "an end within it"
+    return StoreError(
+        f"{path}: it is damaged, or of a later version ({reason}); run `sse-recorder"
+        " recover`, or move it out of the store"
+    )
 
 
 def _batches(path: Path, file: BinaryIO) -> Iterator[pa.RecordBatch]:
     """Give the whole batches, one at a time: a journal may be larger than memory."""
+    size = os.fstat(file.fileno()).st_size
     try:
         reader = pa.ipc.open_stream(file)
         is_ours = reader.schema.equals(SCHEMA, check_metadata=True)
@@ -212,7 +220,10 @@ def _batches(path: Path, file: BinaryIO) -> Iterator[pa.RecordBatch]:
         while True:
             try:
                 batch = reader.read_next_batch()
-            except (StopIteration, OSError, pa.ArrowInvalid):
+            except (StopIteration, OSError, pa.ArrowException) as error:
+                # One that was cut has been read to the end, and lacks what follows it.
+                if file.tell() < size:
+                    raise _damaged(path, error) from error
                 return
             yield batch
 
@@ -227,8 +238,16 @@ def encode(payload: Payload) -> bytes | None:
 
 
 def decode(op: Op, data: bytes | None) -> Payload:
-    """Return the payload that `encode` was given."""
-    if data is None or op in {Op.DATA, Op.REQUEST_DATA}:
+    """Return the payload that `encode` was given.
+
+    Raises:
+        ValueError: it was given no such thing; as do KeyError and TypeError.
+    """
+    if op is Op.SENT and data is None:
+        return None
+    if data is None:
+        raise ValueError("a record has no payload")
+    if op in {Op.DATA, Op.REQUEST_DATA}:
         return data
     value: dict[str, Any] = json.loads(data)
     match op:

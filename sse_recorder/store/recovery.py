@@ -17,6 +17,7 @@ Exchanges that were open at the end of their recorder's last journal get the out
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from typing import Final
 from sse_recorder.errors import StoreError
 from sse_recorder.exchange import Ending, Op, Outcome, Record
 from sse_recorder.store import journal
+from sse_recorder.store.census import known
 from sse_recorder.store.segment import (
     CARRY_SUFFIX,
     JournalReader,
@@ -38,6 +40,8 @@ from sse_recorder.store.segment import (
     segment_recorder,
 )
 from sse_recorder.tables import SCHEMAS
+
+log = logging.getLogger("sse_recorder.store")
 
 
 class Found(Enum):
@@ -52,6 +56,8 @@ class Found(Enum):
     """Cut before its first batch was whole: nothing was recorded."""
     BATCHES = "batches"
     """It has whole batches; a torn one may follow them."""
+    DAMAGED = "damaged"
+    """The same, and what follows them cannot be understood."""
     FOREIGN = "foreign"
     """It does not begin as our journals do."""
 
@@ -64,12 +70,16 @@ class Decision(Enum):
     DISCARD = "had nothing in it"
     FINISH = "was sealed; its journal is deleted"
     SEAL = "is sealed from its journal"
+    SALVAGE = "is sealed up to where its journal is damaged; that is kept as .damaged"
     CLEAR = "is whole; what else was written of it is deleted"
     REPORT = "cannot be recovered; it is left as it is"
 
 
+_KILLED: Final = "the recorder was killed; what came after this was not recorded"
+_DAMAGED: Final = "its journal is damaged; what came after this cannot be read"
 _CLEARED: Final = frozenset(
     {Decision.SEAL, Decision.FINISH, Decision.DISCARD, Decision.CLEAR}
+    | {Decision.SALVAGE}
 )
 
 
@@ -93,6 +103,11 @@ CASES: Final[dict[tuple[Found, Tables], Decision]] = {
     # Killed in 2, 3 or 4.  The journal has everything, so the tables are made anew.
     (Found.BATCHES, Tables.NONE): Decision.SEAL,
     (Found.BATCHES, Tables.SOME): Decision.SEAL,
+    # The same, and then the disk or somebody changed it.  The tables were made of what
+    # was in memory, where they are whole.
+    (Found.DAMAGED, Tables.NONE): Decision.SALVAGE,
+    (Found.DAMAGED, Tables.SOME): Decision.SALVAGE,
+    (Found.DAMAGED, Tables.WHOLE): Decision.FINISH,
     # Killed in 1, or before the first batch of 2.
     (Found.EMPTY, Tables.NONE): Decision.DISCARD,
     # The usual case.
@@ -126,10 +141,10 @@ def recover(root: Path) -> list[Recovered]:
     """Seal what crashes left in a store, and say what was done.
 
     Segments that are whole are not mentioned.  It can be run at any time, beside living
-    recorders and beside itself.
+    recorders and beside itself.  What cannot be read is logged, and stops nothing else.
 
     Raises:
-        StoreError: a file cannot be read or written.
+        StoreError: a file cannot be written.
     """
     layout = Layout(root)
     names = sorted(_unfinished(layout), key=lambda n: (segment_recorder(n), n[-36:]))
@@ -167,24 +182,41 @@ def _recover_recorder(
 ) -> Iterator[Recovered]:
     reader = JournalReader(earlier_frames(layout, recorder_id), layout.scratch)
     for number, name in enumerate(names):
-        with _claim(layout.journal(name)) as found:
-            if found is Found.ABSENT and layout.has_parts(name):
-                found = Found.PARTS  # noqa: PLW2901 - the same, seen more closely
-            decision = CASES[found, _look_at_tables(layout, name)]
-            exchanges = cut = 0
-            if decision is Decision.SEAL:
-                is_last = not _has_successor(layout, name)
-                exchanges, cut = _seal(layout, name, reader, is_last=is_last)
-            if decision in _CLEARED:
-                layout.journal(name).unlink(missing_ok=True)
-                remove_parts(layout, name)
-        if decision is Decision.LEAVE:
+        try:
+            done = _recover_segment(layout, name, reader)
+        except OSError:
+            raise
+        except Exception as error:  # noqa: BLE001 - damage can make anything of a record
+            log.error("segment %s cannot be recovered: %s", name, error)  # noqa: TRY400 - the file's fault, not ours
+            # Nor can what follows be read without it.
+            yield from (Recovered(left, Decision.REPORT) for left in names[number:])
+            return
+        if done.decision is Decision.LEAVE:
             # What follows cannot be read without it, and is for whoever holds it: the
             # recorder, or another recovery.
-            yield from (Recovered(left, decision) for left in names[number:])
+            yield from (Recovered(left, done.decision) for left in names[number:])
             return
-        if decision is not Decision.KEEP:
-            yield Recovered(name, decision, exchanges, cut)
+        if done.decision is not Decision.KEEP:
+            yield done
+
+
+def _recover_segment(layout: Layout, name: str, reader: JournalReader) -> Recovered:
+    path = layout.journal(name)
+    exchanges = cut = 0
+    with _claim(path) as found:
+        tables = _look_at_tables(layout, name)
+        is_left = found is Found.ABSENT and layout.has_parts(name)
+        decision = CASES[Found.PARTS if is_left else found, tables]
+        if decision is Decision.SEAL:
+            exchanges, cut = _seal(layout, name, reader)
+            if reader.damage is not None:
+                log.error("%s", reader.damage)
+                decision = CASES[Found.DAMAGED, tables]
+                path.rename(layout.damaged(name))
+        if decision in _CLEARED:
+            path.unlink(missing_ok=True)
+            remove_parts(layout, name)
+    return Recovered(name, decision, exchanges, cut)
 
 
 def _has_successor(layout: Layout, name: str) -> bool:
@@ -229,19 +261,26 @@ def _look_at_tables(layout: Layout, name: str) -> Tables:
     return Tables.SOME if there else Tables.NONE
 
 
-def _seal(
-    layout: Layout, name: str, reader: JournalReader, *, is_last: bool
-) -> tuple[int, int]:
+def _seal(layout: Layout, name: str, reader: JournalReader) -> tuple[int, int]:
     """Seal a journal; return how many exchanges it has, and how many were cut."""
     rows = reader.read(layout.journal(name))
-    cut = list(reader.open.items()) if is_last else []
-    for exchange_id, transcript in cut:
-        ending = Ending(
-            outcome=Outcome.INCOMPLETE,
-            error="the recorder was killed; what came after this was not recorded",
-        )
-        at_ns = reader.last_ns[exchange_id]
+    cut, error = _cut(layout, name, reader)
+    for exchange_id in cut:
+        ending = Ending(outcome=Outcome.INCOMPLETE, error=error)
+        transcript = reader.open.pop(exchange_id)
+        at_ns = reader.last_ns.pop(exchange_id)
         transcript.add(Record(exchange_id, Op.END, at_ns, ending), rows)
     batches = rows.batches()
     seal(layout, name, batches, rows.bodies)
     return len(rows.exchanges), len(cut)
+
+
+def _cut(layout: Layout, name: str, reader: JournalReader) -> tuple[list[str], str]:
+    """Tell which open exchanges end with a journal, and why."""
+    if not _has_successor(layout, name):
+        return list(reader.open), _KILLED
+    if reader.damage is None:
+        return [], ""
+    # What does not go on elsewhere ended in what cannot be read.
+    elsewhere = known(layout, {segment_recorder(name)}, reader.open, after=name)
+    return [eid for eid in reader.open if eid not in elsewhere], _DAMAGED

@@ -6,6 +6,7 @@
       .journal/<segment>.carry              begun with what is open in another one
       .journal/<segment>.arrows             being written
       .journal/<segment>.<table>.parquet    being sealed
+      .journal/<segment>.damaged            sealed as far as it could be read
 
 A segment is named `<recorder_id>-<uuid7>`, so recorders share nothing and its name
 says when it began.  Sealing writes the four Parquet files beside the journal and moves
@@ -57,6 +58,7 @@ _ENCODINGS: Final = {
     pa.string(): "DELTA_BYTE_ARRAY",
 }
 CARRY_SUFFIX: Final = ".carry"
+DAMAGED_SUFFIX: Final = ".damaged"
 ROW_GROUP_ROWS: Final = 50_000
 _CARRY_BATCH_BYTES: Final = 1 << 20
 _CARRY_BATCH_RECORDS: Final = 1_000
@@ -83,6 +85,10 @@ class Layout:
     def carry(self, name: str) -> Path:
         """Where its journal is until it has what it is to begin with."""
         return self.journals / (name + CARRY_SUFFIX)
+
+    def damaged(self, name: str) -> Path:
+        """Where its journal is kept if there is more in it than can be read."""
+        return self.journals / (name + DAMAGED_SUFFIX)
 
     def part(self, name: str, table: str) -> Path:
         """Where a table's file is written before it is moved."""
@@ -198,8 +204,8 @@ class OpenSegment:
 
     @property
     def is_empty(self) -> bool:
-        """Whether the journal has no record."""
-        return self.journal.size == len(journal.HEADER)
+        """Whether there is nothing in it, neither in the journal nor as a row."""
+        return self.journal.size == len(journal.HEADER) and not self._rows_size
 
     def _carry(self, transcripts: Iterable[Transcript]) -> None:
         try:
@@ -358,6 +364,8 @@ class JournalReader:
         """The exchanges that have not ended."""
         self.last_ns: dict[str, int] = {}
         """When each of them last said something."""
+        self.damage: StoreError | None = None
+        """Why the last journal could not be read to its end."""
         self._earlier = earlier
         self._open_file = open_file
 
@@ -365,15 +373,15 @@ class JournalReader:
         return Transcript(exchange_id, self._earlier, self._open_file)
 
     def read(self, path: Path) -> Rows:
-        """Return the rows that a journal completes.
+        """Return the rows that a journal completes, as far as it is sound (`damage`).
 
         Raises:
             FileNotFoundError: there is none.
             OSError: a long request body cannot be kept.
-            StoreError: it is not a journal, or is damaged.
+            StoreError: frames of an earlier segment cannot be read.
         """
         rows = Rows()
-        for record in self._without_carried(journal.read(path)):
+        for record in self._without_carried(self._sound(path)):
             transcript = self.open.get(record.exchange_id)
             if transcript is None:
                 if record.op is not Op.OPEN:
@@ -387,6 +395,14 @@ class JournalReader:
             if record.op is Op.END:
                 del self.open[record.exchange_id], self.last_ns[record.exchange_id]
         return rows
+
+    def _sound(self, path: Path) -> Iterator[Record]:
+        """Give the records of a journal that can be read."""
+        self.damage = None
+        try:
+            yield from journal.read(path)
+        except StoreError as error:
+            self.damage = error
 
     def _without_carried(self, records: Iterator[Record]) -> Iterator[Record]:
         """Leave out what a journal carried over of exchanges that are known already."""

@@ -8,6 +8,8 @@ readers can look on while recorders write.
 The SQL side is an in-memory DuckDB with one view a table.  It may neither install nor
 load extensions, so it never reaches for the network by itself.
 
+What of a journal cannot be read is left out, and logged; the rest is there.
+
 Journals are read before the list of segments is: a segment that is sealed in between is
 then seen twice, the other way round it could be missed.  Where one was, everything is
 read again, because what was open in its journal goes on in one that was not listed.
@@ -15,6 +17,7 @@ read again, because what was open in its journal goes on in one that was not lis
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from itertools import groupby
@@ -53,6 +56,8 @@ _SQL_HELP = (
 _BODIES_BYTES = 16 << 20
 _FRAME_BYTES = "raw, layout, event, data, id, retry"
 
+log = logging.getLogger("sse_recorder.store")
+
 
 class Store:
     """What a folder of recordings, or a cassette, holds."""
@@ -61,6 +66,8 @@ class Store:
         self.path = path
         self._files: dict[str, list[str]] = {}
         self._live: dict[str, pa.Table] = {}
+        self._damage: set[str] = set()
+        """What was said of journals that cannot be read."""
         self._lock = Lock()
         self._connection = duckdb.connect(config=_CONFIG)
         # What a query prints must not depend on where it is run.
@@ -258,7 +265,7 @@ class Store:
         while True:
             known = set(sealed)
             names = [name for name in layout.journal_names() if name not in known]
-            live = _read_journals(layout, names)
+            live, damage = _read_journals(layout, names)
             sealed = layout.sealed_names()
             if not set(names).intersection(sealed):
                 break
@@ -266,10 +273,12 @@ class Store:
             table: [str(layout.table(name, table)) for name in sealed]
             for table in SCHEMAS
         }
-        parts = [rows.tables() for rows in live]
+        for problem in damage - self._damage:
+            log.warning("%s", problem)
+        self._damage |= damage
         self._live = {
-            table: pa.concat_tables([part[table] for part in parts])
-            if parts
+            table: pa.concat_tables([part[table] for part in live])
+            if live
             else schema.empty_table()
             for table, schema in SCHEMAS.items()
         }
@@ -305,21 +314,38 @@ class Store:
         )
 
 
-def _read_journals(layout: Layout, names: list[str]) -> list[Rows]:
-    """Return the rows of journals, open exchanges among them."""
-    found: list[Rows] = []
+def _read_journals(
+    layout: Layout, names: list[str]
+) -> tuple[list[dict[str, pa.Table]], set[str]]:
+    """Return the tables of journals, open exchanges among them; and what is lacking."""
+    found: list[dict[str, pa.Table]] = []
+    damage: set[str] = set()
     for recorder_id, group in groupby(
         sorted(names, key=segment_recorder), key=segment_recorder
     ):
         reader = JournalReader(earlier_frames(layout, recorder_id))
         for name in group:
+            path = layout.journal(name)
             try:
-                found.append(reader.read(layout.journal(name)))
+                found.append(reader.read(path).tables())
             except FileNotFoundError:
                 continue  # sealed since
+            except Exception as error:  # noqa: BLE001 - damage can make anything of it
+                damage.add(_unreadable(path, error))
+                break  # nor can what follows be read without it
+            if reader.damage is not None:
+                damage.add(str(reader.damage))
+        still_open = Rows()
         for transcript in reader.open.values():
-            found[-1].add_exchange(transcript.exchange())
-    return found
+            still_open.add_exchange(transcript.exchange())
+        found.append(still_open.tables())
+    return found, damage
+
+
+def _unreadable(path: Path, error: Exception) -> str:
+    if isinstance(error, StoreError):
+        return str(error)
+    return f"{path}: it is damaged ({error!r}); run `sse-recorder recover`"
 
 
 def _by_size(rows: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:

@@ -13,8 +13,8 @@ are `incomplete` lack something, and say so; of them the rows need not agree wit
 counts, but what is there must be readable and in order.  Where a newer version reads an
 API that its recorder did not know, its kinds and tool calls are left alone.
 
-Segments are read one after another, and rows as they are needed: the memory does not
-grow with the store.  It can be run beside living recorders.
+Segments are read one after another, and rows as they are needed: of a large store only
+the exchanges' ids are in memory.  It can be run beside living recorders.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from __future__ import annotations
 import hashlib
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
 from io import BytesIO
@@ -30,6 +31,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sse_recorder.errors import StoreError
@@ -46,7 +48,12 @@ from sse_recorder.exchange import (
 from sse_recorder.match import PARSED_BYTES_MAX, BodyDigest, request_key
 from sse_recorder.sse import rebuild
 from sse_recorder.store import cassette, journal
-from sse_recorder.store.segment import Layout, segment_recorder
+from sse_recorder.store.segment import (
+    CARRY_SUFFIX,
+    DAMAGED_SUFFIX,
+    Layout,
+    segment_recorder,
+)
 from sse_recorder.store.store import to_exchange
 from sse_recorder.tables import (
     SCHEMA_VERSION,
@@ -79,6 +86,14 @@ CHECKS: Final = {
     ),
     "segment": Check("the four files of a segment are there", _RESTORE),
     "journal": Check("a journal is being written", _RECOVER),
+    "leftover": Check(
+        "nothing is left of a seal, or of a journal, that was given up",
+        "run `sse-recorder recover`, and move out of the store what it leaves",
+    ),
+    "unique": Check(
+        "an exchange is in one segment",
+        "do not count it twice: one of the rows is what another process knew of it",
+    ),
     "exchange": Check("every row belongs to an exchange", _RESTORE),
     "request": Check("the request body has its size, sha256 and key", _DISTRUST),
     "order": Check("`seq` counts from 0 without a gap", _DISTRUST),
@@ -221,8 +236,11 @@ class _Folder:
     """The segments of a recorder's exchanges that have no row in any of them yet."""
     is_damaged: bool = False
     """Whether some of a recorder's segments could not be read."""
+    ids: list[tuple[Path, pa.Array]] = field(default_factory=list)
+    """The exchanges of each segment."""
 
     def verify(self) -> Iterator[Finding]:
+        yield from self._look_for_leftovers()
         # Journals first: one that is sealed meanwhile is then seen as a segment.
         held = set[str]()
         for name in self.layout.journal_names():
@@ -235,6 +253,39 @@ class _Folder:
                 recorder_id = segment_recorder(name)
             yield from self._verify_segment(name)
         yield from self._close_recorder(recorder_id)
+        yield from self._look_for_doubles()
+
+    def _look_for_leftovers(self) -> Iterator[Finding]:
+        """Give what no living process and no journal answers for."""
+        layout = self.layout
+        for name in layout.part_names():
+            if layout.journal(name).exists():
+                continue  # it is being sealed, or is to be recovered
+            for path in filter(Path.exists, (layout.part(name, t) for t in SCHEMAS)):
+                problem = "it is a part of a segment that has no journal"
+                yield self._finding(path, None, "leftover", problem)
+        for path in layout.journals.glob("*" + CARRY_SUFFIX):
+            with suppress(FileNotFoundError), journal.claim(path) as is_ours:
+                if is_ours:
+                    problem = "its recorder died when it had only begun it"
+                    yield self._finding(path, None, "leftover", problem)
+        for path in layout.journals.glob("*" + DAMAGED_SUFFIX):
+            problem = "what follows the damage in it is in no segment"
+            yield self._finding(path, None, "leftover", problem)
+
+    def _look_for_doubles(self) -> Iterator[Finding]:
+        """Give the exchanges that are there more than once."""
+        if not self.ids:
+            return
+        counts = pc.value_counts(pa.chunked_array([ids for _, ids in self.ids]))
+        is_double = pc.greater(counts.field("counts"), 1)
+        doubles = counts.field("values").filter(is_double)
+        if not len(doubles):
+            return
+        for path, ids in self.ids:
+            for eid in ids.filter(pc.is_in(ids, doubles)).to_pylist():
+                problem = "it is in this store more than once"
+                yield Finding(str(path), eid, "unique", problem)
 
     def _look_at_journal(self, name: str, held: set[str]) -> Iterator[Finding]:
         path = self.layout.journal(name)
@@ -305,6 +356,8 @@ class _Folder:
                 yield self._finding(path, exchange, problem.check, problem.problem)
             exchanges.append(_without_body(exchange))
         exchanges.sort(key=_by_id)
+        ids = [exchange.exchange_id for exchange in exchanges]
+        self.ids.append((path, pa.array(ids, pa.string())))
         self.tally.exchanges += len(exchanges)
         streams = {
             table: _Stream(_read(self.layout.table(name, table), SCHEMAS[table]))

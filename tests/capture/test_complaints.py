@@ -1,4 +1,4 @@
-"""Saying what went wrong in the log, the same thing at most once a minute."""
+"""Saying what went wrong in the log, each kind of thing at most once a minute."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from sse_recorder.capture.complaints import INTERVAL_NS, Complaints
 from sse_recorder.clock import FakeClock
 
 
-def test_the_same_is_said_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
-    """A log that says the same thing all the time hides what else it says."""
+def test_each_kind_of_thing_is_said_once_a_minute(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A log that says much the same all the time hides what else it says."""
     time = FakeClock()
     complaints = Complaints(time.clock())
-    for said in ("the disk is full", "the disk is full", "the writer fell behind"):
-        complaints.say(said)
-    assert caplog.messages == ["the disk is full", "the writer fell behind"]
+    for kind, said in (("seal", "1 failed"), ("seal", "2 failed"), ("queue", "full")):
+        complaints.say(kind, said)
+    assert caplog.messages == ["1 failed", "full"]
     time.advance(INTERVAL_NS + 1)
-    complaints.say("the disk is full")
-    assert caplog.messages[2:] == ["the disk is full"]
+    complaints.say("seal", "3 failed")
+    assert caplog.messages[2:] == ["3 failed"]

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
+import threading
 from pathlib import Path
 
 import pytest
 from capture.hearing import COMPLETE, NEVER, STREAM, hold, opening, until, writing
 from support import eventually
 
-from sse_recorder.capture import Limits, Writer
-from sse_recorder.capture.process import ScribeProcess
+from sse_recorder.capture import Limits, Writer, process
+from sse_recorder.capture.process import _BEAT_S, ScribeProcess, _Link, _receive
+from sse_recorder.capture.tap import FLUSH_INTERVAL_S
 from sse_recorder.errors import StoreError
+from sse_recorder.exchange import Op, RawRecord, RequestHead
 from sse_recorder.stats import Usage
 from sse_recorder.store.recovery import recover
 from sse_recorder.store.store import Store
+from sse_recorder.store.verify import Tally, verify
 
 
 def pid_of(writer: Writer) -> int:
@@ -117,6 +123,124 @@ def test_what_a_killed_writer_had_not_answered_is_known_as_lost(tmp_path: Path) 
     }
     with Store.open(tmp_path) as store:
         assert store.body("still open") == b""
+
+
+def test_what_a_killed_writer_wrote_unanswered_is_there_once(tmp_path: Path) -> None:
+    """Recovery has it whole, so that nobody has to say that it was lost."""
+    with writing(tmp_path, limits=NEVER, own_process=True) as writer:
+        hold(writer.tap("over", 0), 0)
+        hold(writer.tap("open", 0), 0, end=False)
+        until(tmp_path, "exchange_id = 'open' AND chunk_count = 1")
+        backend = writer._backend
+        assert isinstance(backend, ScribeProcess)
+        eventually(lambda: not backend._unanswered)
+        os.kill(backend.pid, signal.SIGKILL)
+        eventually(lambda: backend._is_gone)
+        # As if it had died before it could answer.
+        begun: list[RawRecord] = [(e, Op.OPEN, 0, opening()) for e in ("over", "open")]
+        backend._unanswered.append((0, [*begun, ("over", Op.END, 6, COMPLETE)]))
+        hold(writer.tap("later", 0), 0)
+    with Store.open(tmp_path) as store:
+        found = sorted((e.exchange_id, str(e.outcome)) for e in store.exchanges())
+    assert found == [
+        ("later", "complete"),
+        ("open", "incomplete"),
+        ("over", "complete"),
+    ]
+    assert not list(verify(tmp_path, Tally()))
+
+
+def test_a_wedged_writer_cannot_eat_memory_without_bound(tmp_path: Path) -> None:
+    """Exchanges that only begin and end are kept bare, and none of them is lost."""
+    request = RequestHead("GET", "/", (("X-Large", "x" * 30_000),))
+    limits = Limits(queue_bytes=1_000_000)
+    with writing(tmp_path, limits=limits, own_process=True) as writer:
+        os.kill(pid_of(writer), signal.SIGSTOP)
+        for number in range(1_500):
+            tap = writer.tap(f"e{number}", 0)
+            tap.opened(opening(request=request))
+            tap.ended(9, COMPLETE)
+            if number % 100 == 0:
+                threading.Event().wait(2 * FLUSH_INTERVAL_S)
+        assert writer.health().queued_bytes < 3_000_000
+        os.kill(pid_of(writer), signal.SIGCONT)
+    found = outcomes(tmp_path)
+    assert len(found) == 1_500
+    assert found["e1499"][0] == "incomplete"
+    assert writer.recorded.sealed == 1_500
+
+
+def test_a_writer_that_cannot_be_replaced_at_once_is_so_later(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without a file descriptor to spare recording pauses, and does not end."""
+    with writing(tmp_path, limits=NEVER, own_process=True) as writer:
+        os.kill(pid_of(writer), signal.SIGKILL)
+        eventually(lambda: "the writing process is gone" in writer.health().problems)
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+        try:
+            hold(writer.tap("meanwhile", 0), 0)
+            eventually(lambda: "cannot be started: Too many open files" in caplog.text)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+        def is_back() -> bool:
+            writer.queue.put(("unknown", Op.SENT, 0, None))
+            return not writer.health().problems
+
+        eventually(is_back)
+        hold(writer.tap("later", 0), 0)
+    assert outcomes(tmp_path) == {
+        "meanwhile": ("incomplete", "the writing process died"),
+        "later": ("complete", None),
+    }
+
+
+def test_a_process_at_work_says_so() -> None:
+    """What is silent can be told from what has much to do."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        link = _Link(theirs)
+        with link.busy():
+            assert _receive(ours) is None
+            assert _receive(ours) is None
+        link.send("idle")
+        assert _receive(ours) == "idle"
+        ours.settimeout(3 * _BEAT_S)
+        with pytest.raises(TimeoutError):
+            _receive(ours)
+
+
+def test_stopping_under_load_ends_no_writer_that_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may take longer than one may be silent."""
+    monkeypatch.setattr(process, "PATIENCE_S", 1.5)
+    event = b'data: {"delta": "%s"}\n\n' % (b"word " * 10)
+    with writing(tmp_path, own_process=True) as writer:
+        os.kill(pid_of(writer), signal.SIGSTOP)
+        tap = writer.tap("e", 0)
+        tap.opened(opening())
+        tap.head(3, STREAM)
+        for number in range(200_000):
+            tap.data(4 + number, event)
+        tap.ended(10**6, COMPLETE)
+        eventually(lambda: writer.queue.waiting_bytes == 0 or writer.health().problems)
+        os.kill(pid_of(writer), signal.SIGCONT)
+    assert writer.health().writer_restarts == 0
+    assert outcomes(tmp_path) == {"e": ("complete", None)}
+
+
+def test_a_file_of_the_current_folder_stands_in_for_no_module(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """People keep files with all kinds of names where they record."""
+    (tmp_path / "json.py").write_text("raise SystemExit('not Python's')")
+    monkeypatch.chdir(tmp_path)
+    with writing(tmp_path / "store", own_process=True) as writer:
+        hold(writer.tap("e", 0), 0)
+    assert outcomes(tmp_path / "store") == {"e": ("complete", None)}
 
 
 def test_a_writer_that_is_stopped_costs_its_recordings_alone(tmp_path: Path) -> None:

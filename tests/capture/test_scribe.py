@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import resource
 import threading
 from collections.abc import Iterator
@@ -22,10 +23,12 @@ from capture.hearing import (
     writing,
 )
 from coders import FLUSHERS
+from support import eventually, fill, small_disk
 
 from sse_recorder import coding
 from sse_recorder.capture import Limits
 from sse_recorder.capture.tap import FLUSH_INTERVAL_S
+from sse_recorder.clock import FakeClock
 from sse_recorder.exchange import (
     Ending,
     Exchange,
@@ -194,6 +197,98 @@ def test_a_journal_that_cannot_be_written_ends_exchanges_as_incomplete(
     assert exchange.outcome == "incomplete"
     assert exchange.error == "the journal could not be written: File too large"
     assert caplog.text.count("File too large") == 1
+
+
+WIDE = opening(request=RequestHead("GET", "/", (("X", "x" * 60_000),)))
+
+
+def test_a_disk_that_has_room_again_is_noticed_by_itself(tmp_path: Path) -> None:
+    """Nothing has to be recorded for it; what was lost is told for a minute more."""
+    time = FakeClock()
+    with small_disk(tmp_path / "disk", "1m") as disk:
+        with writing(disk / "store", clock=time.clock(), limits=NEVER) as writer:
+            filler = fill(disk)
+            tap = writer.tap("e", 0)
+            tap.opened(WIDE)
+            tap.ended(9, COMPLETE)
+            eventually(lambda: writer.health().lasting)
+            (problem,) = writer.health().problems
+            assert problem == (
+                "the journal could not be written: No space left on device"
+            )
+            filler.unlink()
+            eventually(lambda: not writer.health().lasting)
+            assert writer.health().problems == (problem,)
+            time.advance(61_000_000_000)
+            eventually(lambda: not writer.health().problems)
+            (exchange,) = until(disk / "store", "exchange_id = 'e'")
+            assert (exchange.outcome, exchange.error) == ("incomplete", problem)
+            hold(writer.tap("later", 0), 0)
+        with Store.open(disk / "store") as store:
+            found = {e.exchange_id: e.outcome for e in store.exchanges()}
+    assert found == {"e": "incomplete", "later": "complete"}
+
+
+def test_what_is_still_owed_at_the_end_is_sealed(tmp_path: Path) -> None:
+    """A segment may have room where its journal had none."""
+    with small_disk(tmp_path / "disk", "1m") as disk:
+        with writing(disk / "store", limits=NEVER) as writer:
+            filler = fill(disk)
+            for number in range(10):
+                tap = writer.tap(f"e{number}", 0)
+                tap.opened(WIDE)
+                tap.ended(9, COMPLETE)
+            eventually(lambda: writer.health().lasting)
+            os.truncate(filler, filler.stat().st_size - (60 << 10))
+        with Store.open(disk / "store") as store:
+            outcomes = [e.outcome for e in store.exchanges()]
+    assert outcomes == ["incomplete"] * 10
+
+
+def test_what_could_not_be_sealed_is_sealed_when_it_can_be(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No later segment is needed for it, and the log says once what is wrong."""
+    (tmp_path / "exchanges").write_text("in the way")
+    with writing(tmp_path, limits=Limits(segment_bytes=1)) as writer:
+        for name in ("one", "two"):
+            hold(writer.tap(name, 0), 0)
+            until_journaled = f"exchange_id = '{name}' AND outcome IS NOT NULL"
+            eventually(lambda: writer.health().lasting)
+        assert "could not be sealed" in writer.health().lasting[0]
+        (tmp_path / "exchanges").unlink()
+        eventually(lambda: not writer.health().lasting)
+        assert until(tmp_path, until_journaled)
+        assert not [
+            p for p in tmp_path.glob(".journal/*.arrows") if p.stat().st_size > 999
+        ]
+    assert caplog.text.count("could not be sealed") == 1
+
+
+def test_a_request_body_that_cannot_be_kept_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log says what is lacking, health is red, and by itself green again."""
+    time = FakeClock()
+    with small_disk(tmp_path / "disk", "6m") as disk:
+        with writing(disk / "store", clock=time.clock(), limits=NEVER) as writer:
+            filler = disk / "filler"
+            filler.write_bytes(bytes(4_200_000))
+            tap = writer.tap("e", 0)
+            tap.opened(opening())
+            for _ in range(20):
+                tap.request_data(1, bytes(1 << 16))
+            eventually(lambda: "request body" in caplog.text)
+            tap.ended(9, COMPLETE)
+            filler.unlink()
+            eventually(lambda: not writer.health().lasting)
+            time.advance(61_000_000_000)
+            eventually(lambda: not writer.health().problems)
+        with Store.open(disk / "store") as store:
+            (exchange,) = store.exchanges()
+    assert exchange.outcome == "incomplete"
+    line = "a request body could not be kept whole: No space left on device"
+    assert caplog.text.count(line) == 1
 
 
 def test_every_exchange_that_ends_is_told_to_whom_it_may_concern(

@@ -5,7 +5,8 @@ from __future__ import annotations
 from capture.hearing import COMPLETE, hold, opening
 
 from sse_recorder.capture import RecordQueue, Tap
-from sse_recorder.exchange import Ending, Op, Outcome
+from sse_recorder.capture.tap import BARE_BYTES
+from sse_recorder.exchange import Ending, Op, Opening, Outcome, RequestHead
 
 
 def test_offsets_are_counted_from_the_request() -> None:
@@ -70,3 +71,36 @@ def test_a_closed_queue_is_emptied_first() -> None:
 def test_a_queue_gives_nothing_when_the_time_is_up() -> None:
     """The writer looks round now and then, even when nothing happens."""
     assert RecordQueue(1_000).take(0.01) == []
+
+
+def test_a_record_that_never_fits_wakes_the_writer() -> None:
+    """There is nothing to take, and something to be told of."""
+    queue = RecordQueue(1_000)
+    assert not queue.put(("e", Op.DATA, 0, bytes(2_000)), 2_000)
+    assert queue._begun.is_set()
+    assert queue.refused == 1
+
+
+def test_beginnings_and_ends_have_a_bound_too() -> None:
+    """First without headers and query, then not at all; each is counted."""
+    limit, count = 1_000_000, 30_000
+    queue = RecordQueue(limit)
+    request = RequestHead("GET", "/chat?a=1", (("X-Large", "x" * 30_000),))
+    for number in range(count):
+        tap = Tap(queue, f"e{number}", 0)
+        tap.opened(opening(request=request, url="http://h/chat?a=1"))
+        tap.data(5, b"x")
+        tap.ended(9, COMPLETE)
+    assert queue.waiting_bytes < limit + BARE_BYTES + 2_000
+    records = queue.take(1)
+    assert records is not None
+    begun = [record for record in records if record[1] is Op.OPEN]
+    ended = [record for record in records if record[1] is Op.END]
+    assert len(begun) == len(ended) == count - queue.unheard
+    whole, bare = begun[0][3], begun[-1][3]
+    assert isinstance(whole, Opening)
+    assert isinstance(bare, Opening)
+    assert whole.request == request
+    assert (bare.request, bare.url) == (RequestHead("GET", "/chat"), "http://h/chat")
+    assert isinstance(ended[-1][3], Ending)
+    assert ended[-1][3].outcome is Outcome.INCOMPLETE

@@ -16,10 +16,11 @@ FIRST, LAST = b"data: first\n\n", b"data: last\n\n"
 class Held:
     """An upstream that sends half of a stream, and the rest when it is told to."""
 
-    def __init__(self, listener: socket.socket) -> None:
+    def __init__(self, listener: socket.socket, status: bytes) -> None:
         self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         self.release = threading.Event()
         self._listener = listener
+        self._status = status
 
     def serve_one(self) -> None:
         """Answer one request."""
@@ -29,21 +30,21 @@ class Held:
                 pass
             length = len(FIRST) + len(LAST)
             connection.sendall(
-                b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
-                b"Content-Length: %d\r\n\r\n%b" % (length, FIRST)
+                b"HTTP/1.1 %b\r\nContent-Type: text/event-stream\r\n"
+                b"Content-Length: %d\r\n\r\n%b" % (self._status, length, FIRST)
             )
             self.release.wait(PATIENCE_S)
             connection.sendall(LAST)
 
 
 @contextmanager
-def held_upstream() -> Iterator[Held]:
+def held_upstream(status: bytes = b"200 OK") -> Iterator[Held]:
     """Run one in a thread."""
     with (
         socket.create_server(("127.0.0.1", 0)) as listener,
         ThreadPoolExecutor(1) as pool,
     ):
-        held = Held(listener)
+        held = Held(listener, status)
         serving = pool.submit(held.serve_one)
         try:
             yield held

@@ -19,6 +19,7 @@ import pytest
 from samples import event, meibel_exchange, said, store_with
 from support import PATIENCE_S, PROGRAM, environment, run_command
 
+from sse_recorder import config
 from sse_recorder.cli import base
 from sse_recorder.errors import UsageError
 
@@ -245,6 +246,71 @@ def test_an_option_has_a_variable_and_a_setting() -> None:
     own = base.Option(["-o", "--output"], only_in="export")
     assert own.envvar == "SSE_RECORDER_EXPORT_OUTPUT"
     assert own.setting == ("output", "output", False)
+
+
+def secrets(folder: Path, **variables: str) -> list[str]:
+    """Return what two accounts and a number are by the settings of a folder."""
+    text = "acct: 12345678, acct: 23456789, order 87654321"
+    store = store_with(folder, [meibel_exchange([said(20, text)])])
+    done = run_command(
+        *("redact", "--dry-run", "--store", str(store), "--format", "json"),
+        cwd=folder,
+        env=environment(**variables),
+    )
+    assert done.returncode in {0, 1}, done.stderr
+    return [row["rule"] for row in json.loads(done.stdout)]
+
+
+@pytest.mark.parametrize(
+    ("value", "count"),
+    [
+        ("acct: ([0-9]{8})", 2),
+        ("acct: ([0-9]{8})\n", 2),
+        ("acct: ([0-9]{8})\norder ([0-9]+)", 3),
+    ],
+)
+def test_a_pattern_in_a_variable_may_hold_spaces(
+    tmp_path: Path, value: str, count: int
+) -> None:
+    """Each line is one, as it is."""
+    assert len(secrets(tmp_path, SSE_RECORDER_REDACT_PATTERN=value)) == count
+
+
+@pytest.mark.parametrize(
+    ("value", "count"),
+    [
+        ("'acct: ([0-9]{8})'", 2),
+        ("['acct: ([0-9]{8})']", 2),
+        ("['acct: ([0-9]{8})', 'order ([0-9]+)']", 3),
+    ],
+)
+def test_a_list_of_one_needs_no_brackets_in_a_file(
+    tmp_path: Path, value: str, count: int
+) -> None:
+    """What can be given several times can be given as text, too."""
+    text = f"redact-pattern = {value}\n"
+    (tmp_path / config.FILE).write_text(text, encoding="utf-8")
+    assert len(secrets(tmp_path)) == count
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('store = ["a", "b"]', "['a', 'b'] is not one value: give text or a number"),
+        ("[ls]\nlimit = {a = 1}", "{'a': 1} is not one value"),
+        ("[record]\ntag = 5", "'5' is not like run=42"),
+        ("[record]\nroute = {a = 1}", "is not like /openai=https://api.openai.com/v1"),
+    ],
+)
+def test_a_setting_of_another_kind_is_refused(
+    tmp_path: Path, text: str, says: str
+) -> None:
+    """With what would be one, whatever TOML has for it."""
+    (tmp_path / config.FILE).write_text(text, encoding="utf-8")
+    command = "record" if "record" in text else "ls"
+    done = run_command(command, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert says in done.stderr
 
 
 def test_a_message_is_one_line_whatever_is_in_it(

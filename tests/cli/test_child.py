@@ -125,6 +125,7 @@ def test_the_exit_code_is_that_of_a_shell(
     ("program", "code", "says"),
     [
         ("no-such-program", 127, "no-such-program: no such command;"),
+        ("", 127, "'': no such command;"),
         ("./no/such/file", 127, "./no/such/file: no such command;"),
         ("./text", 126, "./text: it is not a program; make it executable"),
         ("./broken", 126, "./broken: Exec format error;"),

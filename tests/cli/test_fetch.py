@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import shutil
 import signal
 import socket
@@ -10,7 +11,6 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 from cli.commands import recorded
@@ -18,9 +18,8 @@ from cli.held import FIRST, LAST, held_upstream
 from support import PATIENCE_S, PROGRAM, command, environment, run_command
 
 from sse_recorder import __version__
-from sse_recorder.cli.fetch import Request
-from sse_recorder.errors import UsageError
 from sse_recorder.exchange import Outcome
+from sse_recorder.store.store import Store
 
 ANSWER = b"HTTP/1.1 %b\r\nContent-Length: 2\r\n\r\nhi"
 
@@ -42,6 +41,8 @@ def answering(answer: bytes) -> Iterator[tuple[str, Future[bytes]]]:
                 lengths = [x for x in lines if x.lower().startswith(b"content-length")]
                 length = int(lengths[0].partition(b":")[2]) if lengths else 0
                 body = reader.read(length)
+                if b"Transfer-Encoding: chunked\r\n" in lines:
+                    body = b"".join(iter(reader.readline, b"0\r\n"))
                 connection.sendall(answer)
                 return b"".join(lines) + b"\r\n" + body
 
@@ -243,17 +244,137 @@ def test_standard_input_can_be_the_body(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"data": ("a",), "json": ("b",)}, "a request has one body"),
-        ({"headers": ("no colon",)}, "'no colon' is not a header"),
-        ({"headers": (": x",)}, "': x' is not a header"),
-        ({"headers": ("Host: x",)}, "put the host that you mean into the URL"),
-        ({"data": ("@none",)}, "none: No such file or directory; name a file"),
-        ({"form": ("a",)}, "'a' is not a field: give name=value"),
+        (("-d", "a", "--json", "b"), "a request has one body"),
+        (("-H", "no colon"), "'no colon' is not a header"),
+        (("-H", ": x"), "': x' is not a header"),
+        (("-H", "Bad Name: x"), "'Bad Name: x' is not a header"),
+        (("-H", "X: a\x01b"), "is not a header"),
+        (("-H", "Host: x"), "put the host that you mean into the URL"),
+        (("-H", "Content-Length: 5", "-d", "abc"), "the body has 3 bytes: leave"),
+        (("-H", "Content-Length:", "-d", "abc"), "the body has 3 bytes: leave"),
+        (("-H", "Content-Length: 5"), "the body has 0 bytes: leave"),
+        (("-H", "Transfer-Encoding: gzip", "-d", "abc"), "can only be chunked"),
+        (("-d", "@none"), "none: No such file or directory; name a file"),
+        (("-d", "@."), ".: Is a directory; name a file"),
+        (("-d", "@"), "@ names no file: give @FILE, or @- for stdin"),
+        (("-F", "a"), "'a' is not a field: give name=value"),
+        (("-X", "GET /x"), "'GET /x' is not a method: give one such as POST"),
+        (("-X", ""), "'' is not a method"),
+        (("-X", "CONNECT"), "CONNECT asks for a tunnel"),
+        (("--grace", "3"), "--grace is for a proxy: leave it away"),
+        (("--on-client-abort", "finish"), "--on-client-abort is for a proxy"),
+        (("--idle-timeout", "3"), "--idle-timeout is for a proxy"),
     ],
 )
 def test_options_that_cannot_be_read_are_refused(
-    options: dict[str, Any], says: str
+    tmp_path: Path, options: tuple[str, ...], says: str
 ) -> None:
-    """With what to write instead."""
-    with pytest.raises(UsageError, match=says):
-        Request(url="http://h/", **options).build("http://127.0.0.1:1")
+    """In one line, with what to write instead, before anything is made or sent."""
+    done = run_command("record", "http://127.0.0.1:1/", *options, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert says in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("http://[::1", "is not a URL (Invalid IPv6 URL): give one such as"),
+        ("http://", "names no host"),
+        ("http://h:x/", "is not a URL"),
+        ("http://u:p@h/", "in an Authorization header instead"),
+        ("http://h/a\nb", "is not a URL"),
+        ("ftp://h/", "http:// or https:// in front of a host"),
+        ("python", "put -- in front of a command"),
+    ],
+)
+def test_what_is_no_url_is_refused(tmp_path: Path, url: str, says: str) -> None:
+    """In one line that says what would be one."""
+    done = run_command("record", url, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert says in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_scheme_may_be_in_upper_case(tmp_path: Path) -> None:
+    """It means the same (RFC 3986 section 3.1)."""
+    with answering(ANSWER % b"200 OK") as (url, _):
+        done = run_command("record", url.replace("http", "HTTP"), cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, "hi")
+
+
+def test_a_body_can_be_sent_in_chunks(tmp_path: Path) -> None:
+    """As curl sends one with that header: with no Content-Length beside it."""
+    options = ("-H", "Transfer-Encoding: chunked", "-d", "abc")
+    lines, body = asked(tmp_path, "/", *options)
+    assert body == b"3\r\nabc\r\n"
+    assert not [x for x in lines if x.lower().startswith("content-length")]
+    with Store.open(tmp_path / "recordings") as store:
+        assert [x.request_body for x in store.exchanges()] == [b"abc"]
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("-X", "BREW"), "The method BREW is not supported"),
+        (("-H", "Connection: Upgrade", "-H", "Upgrade: websocket"), "Upgrade are not"),
+        (("--max-headers", "2"), "The headers are more than 2"),
+    ],
+)
+def test_a_refusal_of_ours_is_not_an_answer_of_the_api(
+    tmp_path: Path, options: tuple[str, ...], says: str
+) -> None:
+    """Nothing was asked and nothing is shown or recorded: it is a matter of usage."""
+    done = run_command("record", "http://127.0.0.1:1/", *options, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert says in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not recorded(tmp_path / "recordings")
+
+
+def test_a_head_that_has_no_answer_is_told(tmp_path: Path) -> None:
+    """Although what says so may have no body."""
+    done = run_command("record", "http://127.0.0.1:1/", "-X", "HEAD", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "There is no answer; the recording tells why." in done.stderr
+
+
+def test_a_redirect_is_shown_as_any_answer(tmp_path: Path) -> None:
+    """It is not followed, so it does not matter where it would lead."""
+    answer = (
+        b"HTTP/1.1 302 Found\r\nLocation: http://[::1\r\nContent-Length: 2\r\n\r\nhi"
+    )
+    with answering(answer) as (url, _):
+        done = run_command("record", url, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, "hi")
+
+
+def test_the_body_of_an_apis_502_is_as_it_was_on_the_wire(tmp_path: Path) -> None:
+    """A coded one is not decoded, as that of no other status is."""
+    body = gzip.compress(b"down for a while")
+    head = b"HTTP/1.1 502 Bad Gateway\r\nContent-Encoding: gzip\r\nContent-Length: %d"
+    with answering(head % len(body) + b"\r\n\r\n" + body) as (url, _):
+        done = subprocess.run(
+            [*PROGRAM, "record", url],
+            cwd=tmp_path,
+            env=environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=PATIENCE_S,
+            check=True,
+        )
+    assert done.stdout == body
+
+
+def test_the_body_of_an_apis_502_is_shown_as_it_comes(tmp_path: Path) -> None:
+    """It may be a stream, as any other."""
+    with (
+        held_upstream(b"502 Bad Gateway") as held,
+        command("record", held.url, cwd=tmp_path) as run,
+    ):
+        run.stdout.until("data: first")
+        held.release.set()
+        assert run.wait() == 0
+    assert run.stdout.text.encode() == FIRST + LAST

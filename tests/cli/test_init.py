@@ -154,6 +154,7 @@ CASES = {
     ),
     # The environment.
     "no store": Case(("ls", "--store", "none"), 3, "or name it with --store"),
+    "no name": Case(("ls", "--store", ""), 2, "give a folder or a cassette"),
     "no source": Case(("replay", "none"), 3, "or name it with --store"),
     "empty folder": Case(("ls", "--store", "."), 3, "or name a store with --store"),
     "no cassette": Case(

@@ -72,6 +72,54 @@ def chat(url: str, session: str) -> bytes:
     return answer.content
 
 
+@pytest.mark.parametrize("options", [(), ("--format", "raw")])
+def test_what_is_exported_can_be_read_by_its_owner_alone(
+    tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    """Also where a file that others could read is replaced, which a link may name."""
+    make_store(tmp_path)
+    old, new, link = (tmp_path / name for name in ("old", "new", "link"))
+    old.write_text("old\n" * 9_999, encoding="utf-8")
+    old.chmod(0o644)
+    link.symlink_to(old)
+    for path in (link, new):
+        done = run_command("export", "-o", path.name, *options, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert path.stat().st_mode & 0o777 == 0o600
+        assert path.read_bytes() == export(tmp_path, *options)
+    assert link.is_symlink()
+    assert {x.name for x in tmp_path.iterdir()} == {"old", "new", "link", "recordings"}
+
+
+def test_an_export_that_fails_leaves_the_file_as_it_was(tmp_path: Path) -> None:
+    """It is replaced when all is written, and nothing is left beside it."""
+    store = make_store(tmp_path)
+    (chunks,) = (store / "chunks").rglob("*.parquet")
+    chunks.write_bytes(chunks.read_bytes()[:-20] + b"x" * 20)
+    (tmp_path / "old").write_text("old", encoding="utf-8")
+    assert run_command("export", "-o", "old", cwd=tmp_path).returncode == 3
+    assert (tmp_path / "old").read_text(encoding="utf-8") == "old"
+    assert {x.name for x in tmp_path.iterdir()} == {"old", "recordings"}
+
+
+def test_a_cassette_can_be_exported_onto_itself(tmp_path: Path) -> None:
+    """What is read is not what is being written."""
+    make_store(tmp_path)
+    run_command("export", "-o", "chat.sse.jsonl", cwd=tmp_path)
+    before = (tmp_path / "chat.sse.jsonl").read_bytes()
+    again = ("export", "--store", "chat.sse.jsonl", "-o", "chat.sse.jsonl")
+    assert run_command(*again, cwd=tmp_path).returncode == 0
+    assert (tmp_path / "chat.sse.jsonl").read_bytes() == before
+
+
+def test_a_device_is_written_to_and_not_replaced(tmp_path: Path) -> None:
+    """`-o /dev/stdout` is the same as no -o."""
+    make_store(tmp_path)
+    done = run_command("export", "-o", "/dev/stdout", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.encode() == export(tmp_path)
+
+
 def test_what_is_exported_is_replayed_byte_for_byte(tmp_path: Path) -> None:
     """A cassette holds all that a client gets, and so does a raw body."""
     sessions = ("one", "two")

@@ -225,10 +225,13 @@ def test_a_proxy_of_the_environment_is_not_asked_for_this_machine() -> None:
 
 def test_a_variable_that_is_no_upstream_is_refused() -> None:
     """As the same text would be on the command line."""
-    with pytest.raises(UsageError):
-        Routes.parse(None, default_routes({"OPENAI_BASE_URL": "http://"}))
-    with pytest.raises(UsageError, match="OLLAMA_HOST is 'host:x', which is not a URL"):
-        default_routes({"OLLAMA_HOST": "host:x"})
+    for name, value in (
+        ("OPENAI_BASE_URL", "http://"),
+        ("OPENAI_BASE_URL", "host"),
+        ("OLLAMA_HOST", "host:x"),
+    ):
+        with pytest.raises(UsageError, match=f"{name} is set to '{value}': "):
+            default_routes({name: value})
 
 
 def test_the_table_is_the_documentation() -> None:

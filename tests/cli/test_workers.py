@@ -13,9 +13,17 @@ import httpx
 import pytest
 from cli.commands import recorded, until_it_stops_listening
 from cli.held import FIRST, LAST, held_upstream
-from support import PATIENCE_S, Running, command, eventually, run_command
+from support import (
+    PATIENCE_S,
+    Running,
+    command,
+    environment,
+    eventually,
+    run_command,
+)
 
 from sse_recorder.background import running
+from sse_recorder.cli.workers import Summary
 from sse_recorder.demo import AgentServer
 from sse_recorder.exchange import Outcome
 
@@ -120,6 +128,113 @@ def test_a_worker_that_is_not_there_is_a_problem(tmp_path: Path) -> None:
     assert re.fullmatch("worker [12] does not answer", problem)
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_worker_that_hangs_is_killed(tmp_path: Path, number: signal.Signals) -> None:
+    """It has its time to end, like the others, and no more."""
+    with (
+        running(AgentServer()) as agent,
+        command(
+            *("record", "--upstream", agent.url, "--workers", "2", "--grace", "0"),
+            cwd=tmp_path,
+        ) as run,
+    ):
+        assert get(f"{run.url}/nowhere").status_code == 404
+        pids = workers_of(run)
+        os.kill(min(pids), signal.SIGSTOP)
+        assert run.stop(number) == 0
+        assert not any(map(is_running, pids))
+    assert "a worker did not end within 10 s: it is killed" in run.stderr.text
+    assert "Traceback" not in run.stderr.text
+
+
+def sitecustomize(folder: Path, text: str) -> dict[str, str]:
+    """Return the environment in which each worker runs some code as it begins."""
+    folder.mkdir()
+    guard = "import os, sys, time\nif 'cli.workers' in ' '.join(sys.orig_argv):\n    "
+    (folder / "sitecustomize.py").write_text(guard + text, encoding="utf-8")
+    return {**environment(), "PYTHONPATH": str(folder)}
+
+
+def test_what_a_worker_prints_is_nothing_that_it_says(tmp_path: Path) -> None:
+    """A library that writes to stdout costs neither the start nor our only line."""
+    env = sitecustomize(tmp_path / "site", "print('not JSON', flush=True)")
+    with (
+        running(AgentServer()) as agent,
+        command(
+            *("record", "--upstream", agent.url, "--workers", "2"),
+            cwd=tmp_path,
+            env=env,
+        ) as run,
+    ):
+        assert get(f"{run.url}/nowhere").status_code == 404
+        assert run.stop() == 0
+    assert len(run.stdout.lines) == 1
+    assert run.stderr.text.count("not JSON") == 2
+
+
+def test_what_is_not_understood_fails_the_start(tmp_path: Path) -> None:
+    """The start does not hang, and its message tells why."""
+    argv = "sys.orig_argv[sys.orig_argv.index('-c') + 2]"
+    env = sitecustomize(tmp_path / "site", f"os.write(int({argv}), b'not JSON\\n')")
+    upstream = ("--upstream", "http://127.0.0.1:1")
+    done = run_command("record", *upstream, "--workers", "2", cwd=tmp_path, env=env)
+    assert done.returncode == 3
+    assert "a worker said what cannot be understood" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_start_that_hangs(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    """Nothing listens yet, so there is nothing to wait for."""
+    hangs = "print('hangs', file=sys.stderr, flush=True); time.sleep(3600)"
+    env = sitecustomize(tmp_path / "site", hangs)
+    with command(
+        *("record", "--upstream", "http://127.0.0.1:1", "--workers", "2"),
+        cwd=tmp_path,
+        env=env,
+    ) as run:
+        run.stderr.until("hangs")
+        pids = workers_of(run)
+        assert run.stop(number) == 0
+        assert pids
+        assert not any(map(is_running, pids))
+    assert run.stdout.lines == []
+    assert "Traceback" not in run.stderr.text
+
+
+def test_a_command_that_was_not_begun_has_not_succeeded(tmp_path: Path) -> None:
+    """Who interrupts the start does not learn that all went well."""
+    hangs = "print('hangs', file=sys.stderr, flush=True); time.sleep(3600)"
+    env = sitecustomize(tmp_path / "site", hangs)
+    with command(
+        *("record", "--upstream", "http://127.0.0.1:1", "--workers", "2"),
+        *("--", "touch", "ran"),
+        cwd=tmp_path,
+        env=env,
+    ) as run:
+        run.stderr.until("hangs")
+        assert run.stop() == 130
+    assert not (tmp_path / "ran").exists()
+
+
+def test_modules_of_the_current_folder_are_not_workers_concern(tmp_path: Path) -> None:
+    """A project may have a `signal.py` of its own."""
+    (tmp_path / "signal.py").write_text("raise SystemExit('ours')", encoding="utf-8")
+    with (
+        running(AgentServer()) as agent,
+        command(
+            *("record", "--upstream", agent.url, "--workers", "2"),
+            cwd=tmp_path,
+            # The parent is begun as an installed program is: without that folder.
+            before=("sh", "-c", 'exec "$0" -P "$@"'),
+        ) as run,
+    ):
+        assert get(f"{run.url}/nowhere").status_code == 404
+        assert run.stop() == 0
+
+
 def test_open_exchanges_of_workers_may_end(tmp_path: Path) -> None:
     """A signal comes to all of them, and they have the grace that was given."""
     with (
@@ -213,3 +328,26 @@ def test_a_port_that_is_taken_is_not_shared(tmp_path: Path) -> None:
         )
     assert done.returncode == 3
     assert f"Cannot listen on {listen}" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("summary", "sentence"),
+    [
+        (Summary(count=1, sealed=1), "Recorded 1 exchange into s."),
+        (Summary(), "Recorded 0 exchanges into s."),
+        (
+            Summary(count=1_000, sealed=1_000, incomplete=3),
+            "Recorded 1,000 exchanges into s, 3 of them incomplete.",
+        ),
+        (
+            Summary(count=9, sealed=5, incomplete=1, unsealed=2),
+            (
+                "Recorded 5 of 9 exchanges into s, 1 of them incomplete; 2 in a"
+                " journal, which `sse-recorder recover` seals; 2 lost."
+            ),
+        ),
+    ],
+)
+def test_the_last_line_is_about_the_store(summary: Summary, sentence: str) -> None:
+    """It says what is in it, and what became of the other exchanges."""
+    assert summary.sentence("s") == sentence

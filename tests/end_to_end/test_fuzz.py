@@ -6,6 +6,11 @@ strict one (h11), and two sloppy ones that read line by line, take what they get
 differ in which framing they believe.  None may ever count more requests than our own
 parser finds in the client's bytes; and the client gets exactly as many answers as that
 parser says, so that nothing hangs and no cut matters.
+
+The counts are compared after every input, for in a sum one request too many could hide
+behind another that never came out: inputs go through a few recorders at the same time,
+and through each of them one after the other.  Every other recorder has an upstream that
+now and then closes a connection in place of an answer.
 """
 
 from __future__ import annotations
@@ -28,7 +33,8 @@ from sse_recorder.http1.server import Server
 from sse_recorder.proxy import Recorder
 from sse_recorder.store.store import Store
 
-AT_A_TIME: Final = 64
+LANES: Final = 8
+DROPPED: Final = 0.2  # of the answers of an upstream that drops some
 ANSWER: Final = b"HTTP/1.1 204 No Content\r\n\r\n"
 STATUS_LINE: Final = re.compile(rb"HTTP/1\.1 \d\d\d ")
 HEAD_END: Final = re.compile(rb"\r?\n\r?\n")
@@ -152,15 +158,41 @@ def expected(data: bytes) -> tuple[int, int]:
 
 
 class CountingUpstream:
-    """Answers what h11 finds, and keeps what came for the others to count."""
+    """Answers what h11 finds, and keeps what came for the others to count.
 
-    def __init__(self) -> None:
+    Args:
+        drops: whether it closes now and then without an answer.
+        seed: says when.
+    """
+
+    def __init__(self, *, drops: bool = False, seed: int = 0) -> None:
         self.strict = 0
         self.read: list[bytes] = []
         self.violations: list[str] = []
+        self.dropped = 0
+        self.open = 0
+        self._drops = drops
+        self._random = random.Random(seed)  # noqa: S311 - repeatable, not secret
+
+    def take(self) -> tuple[int, int, int]:
+        """Return what the three have counted since the last call."""
+        strict, read = self.strict, self.read
+        self.strict, self.read = 0, []
+        by_length, by_chunks = (
+            sum(sloppy(data, believes_length=believes) for data in read)
+            for believes in (True, False)
+        )
+        return strict, by_length, by_chunks
 
     async def __call__(self, peer: Peer) -> None:
         """Serve one connection."""
+        self.open += 1
+        try:
+            await self._serve(peer)
+        finally:
+            self.open -= 1
+
+    async def _serve(self, peer: Peer) -> None:
         parser = h11.Connection(h11.SERVER, max_incomplete_event_size=1 << 20)
         at = len(self.read)
         self.read.append(b"")
@@ -173,23 +205,29 @@ class CountingUpstream:
             if not data:
                 return
             try:
-                self._parse(parser, data, peer)
+                if not self._answer(parser, data, peer):
+                    return
             except h11.RemoteProtocolError as error:
                 self.violations.append(f"{error}: {self.read[at]!r}")
                 return
 
-    def _parse(self, parser: h11.Connection, data: bytes, peer: Peer) -> None:
+    def _answer(self, parser: h11.Connection, data: bytes, peer: Peer) -> bool:
+        """Answer what a read completes; return whether there may be more."""
         parser.receive_data(data)
         while (event := parser.next_event()) not in (h11.NEED_DATA, h11.PAUSED):
             if isinstance(event, h11.Request):
                 self.strict += 1
             elif isinstance(event, h11.EndOfMessage):
+                if self._drops and self._random.random() < DROPPED:
+                    self.dropped += 1
+                    return False
                 peer.send(ANSWER)
                 parser.send(h11.Response(status_code=204, headers=[]))
                 parser.send(h11.EndOfMessage())
                 if parser.our_state is not h11.DONE:  # it was the last
-                    return
+                    break
                 parser.start_next_cycle()
+        return True
 
 
 def sloppy(data: bytes, *, believes_length: bool) -> int:
@@ -240,39 +278,60 @@ async def send(port: int, pieces: list[bytes], answers: int) -> bytes:
     return got
 
 
-async def fuzz(store: Path, count: int, seed: int) -> None:
-    """Send so many inputs, and compare what came out with what went in."""
-    behind, mutator = CountingUpstream(), Mutator(seed)
-    requests = 0
+class Lane:
+    """A recorder and its upstream, through which one input goes after the other."""
 
-    async with upstream(behind) as upstream_port:
-        recorder = Recorder(f"http://127.0.0.1:{upstream_port}", store=store)
+    def __init__(self, recorder: Recorder, behind: CountingUpstream) -> None:
+        self._recorder = recorder
+        self._behind = behind
+        self._port = int(recorder.url.rpartition(":")[2])
+        self.requests = self.came_out = 0
+
+    async def check(self, pieces: list[bytes]) -> None:
+        """Send an input, and compare what came out with what went in."""
+        behind, data = self._behind, b"".join(pieces)
+        asked, answers = expected(data)
+        dropped = behind.dropped
+        got = len(STATUS_LINE.findall(await send(self._port, pieces, answers)))
+        await self._until_quiet()
+        if behind.dropped == dropped:
+            assert got == answers, (pieces, got)
+        else:
+            assert got <= answers, (pieces, got)
+        assert behind.violations == []
+        counts = behind.take()
+        assert max(counts) <= asked, (pieces, counts)
+        self.requests += asked
+        self.came_out += min(counts)
+
+    async def _until_quiet(self) -> None:
+        """Wait until nothing can come out any more; the client has left."""
+        async with asyncio.timeout(20):
+            quiet = 0
+            while quiet < 5:  # a connection may be made, and not be served yet
+                is_open = self._recorder.stats().connections or self._behind.open
+                quiet = 0 if is_open else quiet + 1
+                await asyncio.sleep(0)
+
+
+async def fuzz(
+    store: Path, mutator: Mutator, count: int, *, drops: bool, seed: int
+) -> None:
+    """Send so many inputs through one recorder."""
+    behind = CountingUpstream(drops=drops, seed=seed)
+    async with upstream(behind) as port:
+        recorder = Recorder(f"http://127.0.0.1:{port}", store=store)
         await recorder.start()
-        port = int(recorder.url.rpartition(":")[2])
-
-        async def check(pieces: list[bytes]) -> int:
-            asked, answers = expected(b"".join(pieces))
-            got = await send(port, pieces, answers)
-            assert len(STATUS_LINE.findall(got)) == answers, (pieces, got)
-            return asked
-
         try:
-            for at in range(0, count, AT_A_TIME):
-                inputs = [mutator.make() for _ in range(at, min(count, at + AT_A_TIME))]
-                requests += sum(await asyncio.gather(*map(check, inputs)))
-                assert behind.violations == []
-                assert behind.strict <= requests
-            got = await send(port, [REQUESTS[0]], 1)  # it still serves
-            assert got == ANSWER
+            lane = Lane(recorder, behind)
+            for _ in range(count):
+                await lane.check(mutator.make())
         finally:
             await recorder.stop(grace_s=1)
-
-    requests += 1
-    assert requests > count // 2  # the inputs are not all refused
-    for believes_length in (True, False):
-        seen = sum(sloppy(d, believes_length=believes_length) for d in behind.read)
-        assert seen <= requests
-        assert seen > count // 3
+    # The inputs are neither all refused nor all dropped.
+    assert lane.requests > count // 2
+    assert lane.came_out > count // 3
+    assert bool(behind.dropped) is drops
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -285,15 +344,23 @@ def test_no_request_comes_out_that_did_not_go_in(
     async def main() -> None:
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(lambda _, context: problems.append(context))
-        await fuzz(tmp_path, 1000, seed)
+        mutator = Mutator(seed)
+        async with asyncio.TaskGroup() as group:
+            for lane in range(LANES):
+                store, drops = tmp_path / str(lane), bool(lane % 2)
+                work = fuzz(
+                    store, mutator, 1000 // LANES, drops=drops, seed=seed + lane
+                )
+                group.create_task(work)
 
     factory = uvloop.new_event_loop if seed % 2 else asyncio.new_event_loop
     with asyncio.Runner(loop_factory=factory) as runner:
         runner.run(main())
     assert problems == []
     assert [r.getMessage() for r in caplog.records if r.levelno >= logging.ERROR] == []
-    with Store.open(tmp_path) as store:
-        assert list(store.exchanges("outcome IS NULL")) == []
+    for lane in range(LANES):
+        with Store.open(tmp_path / str(lane)) as store:
+            assert list(store.exchanges("outcome IS NULL")) == []
 
 
 @pytest.mark.parametrize(

@@ -6,19 +6,19 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import httpx
 import pytest
 from coders import FLUSHERS
-from support import Running, command, eventually, run_command
+from support import Running, command, eventually, fill, run_command, small_disk
 
 from sse_recorder import Store
+from sse_recorder.stats import Usage
 
 EVENT = b"data: %d " + b"x" * 4_000 + b"\n\n"
 KEY = "sk-ant-api03-" + "Zq7Yw2Lk9Vb4Nc8M" * 3
@@ -122,19 +122,6 @@ def ending(root: Path) -> tuple[str | None, str | None]:
     return exchange.outcome, exchange.error
 
 
-@contextmanager
-def small_disk(path: Path, size: str) -> Iterator[Path]:
-    """Mount a file system of a few bytes."""
-    path.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(path)]
-    if subprocess.run(mount, check=False, capture_output=True).returncode:
-        pytest.skip("only root may mount; the same by a limit is in test_scribe.py")
-    try:
-        yield path
-    finally:
-        subprocess.run(["umount", "--lazy", str(path)], check=True)
-
-
 def test_a_full_disk_costs_the_recording_and_not_the_stream(
     tmp_path: Path, upstream: Upstream
 ) -> None:
@@ -151,8 +138,9 @@ def test_a_full_disk_costs_the_recording_and_not_the_stream(
             assert httpx.get(health).status_code == 200
             client = Client(recorder.url + "/stream")
             upstream.allowed.release(900)
-            eventually(lambda: httpx.get(health).status_code == 503)
-            assert "journal could not be written" in httpx.get(health).text
+            reason = "journal could not be written"
+            eventually(lambda: reason in httpx.get(health).text)
+            assert httpx.get(health).status_code == 503
             upstream.allowed.release(100)
             client.join()
             assert recorder.stop() == 0
@@ -161,6 +149,38 @@ def test_a_full_disk_costs_the_recording_and_not_the_stream(
         outcome, error = ending(store)
         assert outcome == "incomplete"
         assert error == "the journal could not be written: No space left on device"
+
+
+def test_no_exchange_is_lost_while_the_disk_is_full(
+    tmp_path: Path, upstream: Upstream
+) -> None:
+    """With room again each has its row, and the last line says what they lack."""
+    heads = {"X-Large": "x" * 30_000}
+    with small_disk(tmp_path / "disk", "1m") as disk:
+        store = disk / "store"
+        arguments = ("--upstream", upstream.url, "--store", str(store))
+        with (
+            command(
+                "record", *arguments, "--segment-bytes", "1000000", cwd=tmp_path
+            ) as recorder,
+            httpx.Client(headers=heads) as client,
+        ):
+            url = recorder.url + "/stream"  # it listens
+            before = Usage.of(writer_of(recorder)).resident_bytes
+            filler = fill(disk)
+            for _ in range(300):
+                client.post(url, content=b"{}").raise_for_status()
+            grown = Usage.of(writer_of(recorder)).resident_bytes - before
+            assert grown < 20 << 20
+            filler.unlink()
+            assert recorder.stop() == 0
+        assert recorder.stderr.lines[-1] == (
+            f"Recorded 300 exchanges into {store}, 300 of them incomplete.\n"
+        )
+        with Store.open(store) as opened:
+            found = {exchange.error for exchange in opened.exchanges()}
+        assert found == {"the journal could not be written: No space left on device"}
+        assert run_command("verify", str(store), cwd=tmp_path).returncode == 0
 
 
 def test_a_store_that_is_removed_is_begun_anew(

@@ -223,6 +223,33 @@ RESPONSES = [
         ]
     ],
     Case(
+        "sizes of chunks with spaces",
+        response=CHUNKED + b"5  \r\nhello\r\n0 \r\n\r\n",
+        got=CHUNKED + b"5\r\nhello\r\n0\r\n\r\n",
+    ),
+    Case(
+        "its length twice",
+        response=answer(b"Content-Length: 2", b"X: 1"),
+        got=b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX: 1\r\n\r\nok",
+    ),
+    Case(
+        "two framings",
+        response=CHUNKED.replace(b"\r\n", b"\r\nContent-Length: 2\r\n", 1)
+        + b"5\r\nhello\r\n0\r\n\r\n",
+        got=CHUNKED + b"5\r\nhello\r\n0\r\n\r\n",
+    ),
+    Case(
+        "bare line feeds",
+        response=answer(b"X: 1").replace(b"\r\n", b"\n"),
+        got=answer(b"X: 1"),
+    ),
+    Case(
+        "a folded line",
+        response=answer(b"X: 1\r\n 2"),
+        got=answer(b"X: 1 2"),
+    ),
+    Case("a large head", response=answer(*[b"X: " + LONG] * 4)),
+    Case(
         "several before it",
         response=b"HTTP/1.1 100 Continue\r\n\r\n" * 2 + b"HTTP/1.1 103 X\r\n\r\n" + OK,
     ),

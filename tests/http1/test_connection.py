@@ -685,3 +685,19 @@ def test_the_time_of_a_head_is_not_that_of_its_body_or_response(run: Run) -> Non
             await slow_body.expect(ok(b"/3 ab"))
 
     run(main())
+
+
+def test_an_offer_of_http_2_does_not_leave_a_head_open(run: Run) -> None:
+    """A kept connection is idle after it, and is not told that a head is late."""
+
+    async def main() -> None:
+        offer = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"
+        limits = Limits(head_timeout_s=0.1)
+        async with serving(App(), limits=limits) as server, peer_of(server) as peer:
+            peer.send(b"GET /1 HTTP/1.1\r\nHost: a\r\n" + offer + b"\r\n")
+            await peer.expect(ok(b"/1 "))
+            await asyncio.sleep(0.4)
+            peer.send(GET % b"2")
+            await peer.expect(ok(b"/2 "))
+
+    run(main())

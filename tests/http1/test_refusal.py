@@ -10,6 +10,7 @@ from http1.wire import (
     App,
     Run,
     answer_nothing,
+    ok,
     peer_of,
     serving,
 )
@@ -18,6 +19,7 @@ from sse_recorder.exchange import Headers, RequestHead
 from sse_recorder.http1.limits import Limits
 from sse_recorder.http1.refusal import (
     KINDS,
+    METHODS,
     Refusal,
     check_request,
     failed,
@@ -42,8 +44,6 @@ MALFORMED: dict[str, bytes] = {
     "TLS": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
     "HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     # The request line.
-    "method": b"FROB / HTTP/1.1\r\n" + HOST + b"\r\n",
-    "method in lower case": b"get / HTTP/1.1\r\n" + HOST + b"\r\n",
     "method beyond ASCII": b"G\xcbT / HTTP/1.1\r\n" + HOST + b"\r\n",
     "white space before the method": b" GET / HTTP/1.1\r\n" + HOST + b"\r\n",
     "tab after the method": b"GET\t/ HTTP/1.1\r\n" + HOST + b"\r\n",
@@ -205,6 +205,41 @@ def test_malformed_requests_are_answered_400(run: Run, name: str) -> None:
             assert error["message"].startswith("The request is not valid HTTP/1.1: ")
             assert app.received == []
             assert server.open_streams == 0
+
+    run(main())
+
+
+@pytest.mark.parametrize("method", [b"FOO", b"get", b"X-Y"])
+@pytest.mark.parametrize("kept", [False, True])
+def test_other_methods_are_answered_501(run: Run, method: bytes, *, kept: bool) -> None:
+    """They may be of an extension: the answer says which ones are known."""
+
+    async def main() -> None:
+        app = App()
+        async with serving(app) as server, peer_of(server) as peer:
+            if kept:
+                peer.send(GET % b"1")
+                await peer.expect(ok(b"/1 "))
+            peer.send(method + b" /x HTTP/1.1\r\nHost: a\r\n\r\n")
+            answer = await peer.read_all()
+            assert answer.startswith(b"HTTP/1.1 501 Not Implemented\r\n")
+            assert b"The method %b is not supported: " % method in answer
+            assert b"PATCH" in answer
+            assert len(app.received) == kept
+
+    run(main())
+
+
+def test_the_methods_that_are_known_are_served(run: Run) -> None:
+    """What the answer to others says is so."""
+
+    async def main() -> None:
+        app = App()
+        async with serving(app) as server:
+            for method in set(METHODS) - {"CONNECT", "HEAD"}:
+                async with peer_of(server) as peer:
+                    peer.send(b"%b / HTTP/1.1\r\nHost: a\r\n\r\n" % method.encode())
+                    await peer.expect(ok(b"/ "))
 
     run(main())
 

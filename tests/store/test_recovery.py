@@ -31,6 +31,7 @@ from sse_recorder.store.recovery import (
     recover,
 )
 from sse_recorder.store.segment import Layout, seal
+from sse_recorder.store.store import Store
 from sse_recorder.tables import SCHEMAS
 
 CALL = (
@@ -87,6 +88,18 @@ def whole_journal(recorder: Recorder) -> None:
     torn(recorder)
 
 
+def damaged_journal(recorder: Recorder) -> None:
+    """Change what follows the first batch."""
+    recorder.write(WHOLE)
+    path = recorder.segment.journal.path
+    sound = path.stat().st_size
+    recorder.segment.journal.append(records_of([b"data: lost\n\n"], number=9))
+    recorder.die()
+    data = bytearray(path.read_bytes())
+    data[sound + 20] ^= 0xFF
+    path.write_bytes(data)
+
+
 def foreign_journal(recorder: Recorder) -> None:
     """Put something else in its place."""
     recorder.die()
@@ -99,6 +112,7 @@ JOURNALS: dict[Found, Callable[[Recorder], None]] = {
     Found.HELD: held_journal,
     Found.EMPTY: empty_journal,
     Found.BATCHES: whole_journal,
+    Found.DAMAGED: damaged_journal,
     Found.FOREIGN: foreign_journal,
 }
 
@@ -148,14 +162,15 @@ def test_each_case_on_disk(tmp_path: Path, case: tuple[Found, Tables]) -> None:
     if decision is Decision.KEEP:
         assert done == []
     else:
-        count = int(decision is Decision.SEAL)
+        count = int(decision in {Decision.SEAL, Decision.SALVAGE})
         assert done == [Recovered(name, decision, count, 0)]
     if is_settled:
         assert after == before
     elif decision is Decision.DISCARD:
         assert after == {}
     else:
-        assert after == SEALED
+        kept = {".journal.damaged": 1} if decision is Decision.SALVAGE else {}
+        assert after == SEALED | kept
         assert on_disk(recorder.layout.root) == in_memory(WHOLE)
     assert recover(recorder.layout.root) == (
         done if decision in {Decision.LEAVE, Decision.REPORT} else []
@@ -459,17 +474,83 @@ def test_foreign_files_are_not_touched(tmp_path: Path) -> None:
     assert on_disk(tmp_path) == in_memory(WHOLE)
 
 
-def test_a_damaged_file_of_an_earlier_segment_says_which(tmp_path: Path) -> None:
-    """Where the frames before a roll cannot be read, the error has the file's name."""
+def test_a_damaged_file_of_an_earlier_segment_says_which(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where the frames before a roll cannot be read, the log has the file's name."""
     recorder = Recorder(tmp_path)
     recorder.write(WHOLE[:-1])
     recorder.roll()
     recorder.die()
     (path,) = tmp_path.glob("frames/*/*.parquet")
     path.write_bytes(b"damaged")
-    with pytest.raises(StoreError, match=r"frames.*move it away or restore it"):
-        recover(tmp_path)
-    assert Layout(tmp_path).journal_names() == [recorder.segment.name]
+    name = recorder.segment.name
+    assert recover(tmp_path) == [Recovered(name, Decision.REPORT)]
+    assert f"{path}: cannot be read" in caplog.text
+    assert "move it away or restore it" in caplog.text
+    assert Layout(tmp_path).journal_names() == [name]
+
+
+def test_a_damaged_journal_stops_no_other_recovery(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is before the damage is recovered, what goes on after it goes on."""
+    first, second = Recorder(tmp_path, "a"), Recorder(tmp_path, "b")
+    ended, over = records_of([STREAM], number=2), records_of([STREAM], number=3)
+    first.write(WHOLE[:5])
+    first.write(ended[:-1])
+    first.write(over)
+    sound = first.segment.journal.size
+    first.write(ended[-1:])
+    first.roll(seal=False)
+    first.write(WHOLE[5:])
+    first.die()
+    second.write(records_of([STREAM], number=4))
+    second.die()
+    path = first.unsealed[0].journal.path
+    data = bytearray(path.read_bytes())
+    data[data.index(b"complete", sound)] ^= 0xFF
+    path.write_bytes(data)
+    decisions = [r.decision for r in recover(tmp_path)]
+    assert decisions == [Decision.SALVAGE, Decision.SEAL, Decision.SEAL]
+    found = {e["exchange_id"]: e for e in on_disk(tmp_path)["exchanges"]}
+    assert {eid: e["outcome"] for eid, e in found.items()} == {
+        exchange_id(1): "complete",
+        exchange_id(2): "incomplete",
+        exchange_id(3): "complete",
+        exchange_id(4): "complete",
+    }
+    assert "its journal is damaged" in found[exchange_id(2)]["error"]
+    assert caplog.text.count(f"{path}: it is damaged") == 1
+    assert recover(tmp_path) == []
+    assert path.with_suffix(".damaged").read_bytes() == data
+
+
+@pytest.mark.parametrize("start", [0, 7, 14])
+def test_whatever_byte_is_changed_the_rest_is_recovered(
+    tmp_path: Path, start: int
+) -> None:
+    """No damage to one recorder's journal keeps another's from being recovered."""
+    recorder = Recorder(tmp_path / "made", "a")
+    recorder.write(WHOLE[:5])
+    recorder.roll(seal=False)
+    recorder.write(WHOLE[5:])
+    recorder.die()
+    whole = recorder.segment.journal.path.read_bytes()
+    for place in range(start, len(whole), 61):
+        root = tmp_path / str(place)
+        other = Recorder(root, "b")
+        other.write(records_of([STREAM], number=4))
+        other.die()
+        data = bytearray(whole)
+        data[place] ^= 0x55
+        name = recorder.segment.journal.path.name
+        (root / ".journal" / name).write_bytes(data)
+        with Store.open(root) as store:
+            assert store.exchange(exchange_id(4)).outcome == "complete"
+        recover(root)
+        found = {e["exchange_id"] for e in on_disk(root)["exchanges"]}
+        assert exchange_id(4) in found
 
 
 def test_nothing_to_recover_is_nothing_done(tmp_path: Path) -> None:

@@ -462,15 +462,20 @@ def test_foreign_files_in_the_folder_are_not_read(tmp_path: Path) -> None:
         assert counts(store)["exchanges"] == 1
 
 
-def test_a_foreign_journal_is_named(tmp_path: Path) -> None:
-    """A file that is named as a journal, but is none, is told."""
-    recorder = Recorder(tmp_path)
-    recorder.die()
-    path = recorder.segment.journal.path
+def test_a_journal_that_cannot_be_read_is_named_and_the_rest_is_there(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A file that is named as a journal, but is none, is told, once."""
+    foreign, sound = Recorder(tmp_path, "a"), Recorder(tmp_path, "b")
+    foreign.die()
+    path = foreign.segment.journal.path
     path.write_bytes(b"foreign")
-    with pytest.raises(StoreError, match="not a journal") as caught:
-        Store.open(tmp_path)
-    assert str(path) in one_line(caught.value)
+    sound.write(RECORDS)
+    with Store.open(tmp_path) as store:
+        assert counts(store)["exchanges"] == 1
+        store.refresh()
+    sound.die()
+    assert caplog.text.count(f"{path}: not a journal") == 1
 
 
 def test_a_path_may_have_quotes(tmp_path: Path) -> None:

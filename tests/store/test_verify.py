@@ -15,11 +15,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from making import Recorder, records_of
-from samples import called, finished, meibel_exchange, returned, said
+from samples import called, exchange_id, finished, meibel_exchange, returned, said
 
 from sse_recorder.errors import StoreError
 from sse_recorder.exchange import Ending, Outcome, Record
 from sse_recorder.store import cassette
+from sse_recorder.store.journal import Journal
 from sse_recorder.store.segment import Layout
 from sse_recorder.store.store import Store
 from sse_recorder.store.verify import CHECKS, Finding, Tally, verify
@@ -415,3 +416,41 @@ def test_a_coded_stream_is_verified(tmp_path: Path) -> None:
     other[0] ^= 1
     edit(recorder.layout, "chunks", setting(nth(1, 1), data=bytes(other)))
     assert checks(tmp_path) == {"frames"}
+
+
+def test_what_was_left_behind_is_told(layout: Layout) -> None:
+    """Parts and begun journals that nobody answers for, and what could not be read."""
+    name = "dead-01936a3e-8c00-7abc-9def-000000000001"
+    left = [
+        layout.part(name, "chunks"),
+        layout.carry(name),
+        layout.damaged(name),
+    ]
+    for path in left:
+        path.touch(0o600)
+    assert {(f.file, f.check) for f in found(layout.root)} == {
+        (str(path), "leftover") for path in left
+    }
+
+
+def test_what_a_living_recorder_is_making_is_not_left_behind(tmp_path: Path) -> None:
+    """Its journal says that it is at work."""
+    recorder = Recorder(tmp_path)
+    recorder.write(chat(1))
+    recorder.layout.part(recorder.segment.name, "chunks").touch(0o600)
+    begun = recorder.layout.carry(recorder.segment.name)
+    other = Journal(begun)
+    assert found(tmp_path) == []
+    other.close()
+    recorder.die()
+    assert ("leftover", str(begun)) in {(f.check, f.file) for f in found(tmp_path)}
+
+
+def test_an_exchange_that_is_there_twice_is_told(layout: Layout) -> None:
+    """Both files are named."""
+    again = Recorder(layout.root, "other")
+    again.write(chat(2))
+    again.segment.seal()
+    told = {(f.exchange_id, f.check) for f in found(layout.root)}
+    assert told == {(exchange_id(2), "unique")}
+    assert len(found(layout.root)) == 2

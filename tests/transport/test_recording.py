@@ -1,0 +1,406 @@
+"""The recording transport: everything is told, once, and the client notices nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import httpx2
+import pytest
+from transport.clients import (
+    FRAMES,
+    MS,
+    Client,
+    Upstream,
+    Way,
+    done,
+    only,
+    program,
+    recorded,
+)
+
+from sse_recorder import RecordingTransport
+from sse_recorder.capture import Tap, Writer
+from sse_recorder.errors import UsageError
+from sse_recorder.redact import Redactor
+
+# --- recording ------------------------------------------------------------------------
+
+
+def test_what_is_recorded_is_what_the_client_got(
+    way: Way, upstream: Upstream, tmp_path: Path
+) -> None:
+    """Bytes, boundaries, heads and the request; and the times are the client's."""
+
+    async def main() -> None:
+        async with Client(way, RecordingTransport(tmp_path, tags={"a": "b"})) as client:
+            read = await client.read(
+                "POST", f"{upstream.url}/chat?x=1", json={"q": "hi"}
+            )
+        one, chunks = only(tmp_path)
+        assert [chunk.data for chunk in chunks] == read.data == FRAMES
+        assert (one.outcome, one.error) == ("complete", None)
+        headers, body = upstream.requests[-1]
+        assert one.request_headers == tuple(headers)
+        assert one.request_body == body
+        assert (one.method, one.target) == ("POST", "/chat?x=1")
+        assert one.url == f"{upstream.url}/chat?x=1"
+        assert (one.status, one.reason, one.http_version) == (200, "Fine", "1.1")
+        raw = [(k.decode(), v.decode()) for k, v in read.response.headers.raw]
+        assert one.response_headers == tuple(raw)
+        assert one.tags == {"a": "b"}
+        assert one.trace_id == one.exchange_id.replace("-", "")
+        times = [one.sent_ns, one.headers_ns, *[c.at_ns for c in chunks], one.ended_ns]
+        assert times == sorted(filter(None, times))
+        origin_ns = read.head_ns - (one.headers_ns or 0)
+        for mine, its in zip(read.chunks, chunks, strict=True):
+            assert abs(mine.at_ns - origin_ns - its.at_ns) < 20 * MS
+        assert chunks[4].at_ns - chunks[0].at_ns > 110 * MS
+
+    done(main())
+
+
+def test_a_client_sees_no_difference(
+    way: Way, upstream: Upstream, tmp_path: Path
+) -> None:
+    """Heads, extensions and bodies are those of the transport within."""
+
+    async def main() -> None:
+        seen = []
+        for transport in (None, RecordingTransport(tmp_path)):
+            async with Client(way, transport) as client:
+                response = await client.request("POST", f"{upstream.url}/gzip")
+                names = sorted(response.extensions)
+                head = (response.status_code, response.reason_phrase, names)
+                seen.append((*head, response.headers.raw, response.text))
+        assert seen[0] == seen[1]
+
+    done(main())
+
+
+async def trip_over(method: str, url: str, client: Client) -> None:
+    """Raise while a response is being read."""
+    async with client.stream(method, url) as response:
+        async for _ in client.chunks(response):
+            raise LookupError
+
+
+def test_who_leaves_early_is_a_client_that_aborted(
+    way: Way, upstream: Upstream, tmp_path: Path
+) -> None:
+    """A break, and an exception that passes unchanged, end the exchange."""
+
+    async def main() -> None:
+        async with Client(way, RecordingTransport(tmp_path)) as client:
+            async with client.stream("GET", f"{upstream.url}/chat") as response:
+                async for _ in client.chunks(response):
+                    break
+            with pytest.raises(LookupError):
+                await trip_over("GET", f"{upstream.url}/chat", client)
+            async with client.stream("GET", f"{upstream.url}/chat"):
+                pass
+        for (one, chunks), count in zip(recorded(tmp_path), (1, 1, 0), strict=True):
+            assert (one.outcome, len(chunks)) == ("client_abort", count)
+            assert one.error == "the client closed the response"
+
+    done(main())
+
+
+@pytest.mark.parametrize("library", [httpx, httpx2])
+@pytest.mark.parametrize(("path", "count"), [("/stall", 2), ("/mute", 0)])
+def test_who_is_cancelled_is_a_client_that_aborted(
+    library: Any, path: str, count: int, upstream: Upstream, tmp_path: Path
+) -> None:
+    """Cancelling passes through, before the head and after it."""
+
+    async def main() -> None:
+        async with Client(
+            Way(library, is_async=True), RecordingTransport(tmp_path)
+        ) as client:
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.5):
+                    await client.read("GET", upstream.url + path)
+        one, chunks = only(tmp_path)
+        assert (one.outcome, len(chunks)) == ("client_abort", count)
+        assert (one.error or "").startswith("the client left: CancelledError")
+
+    done(main())
+
+
+def test_a_forgotten_response_is_a_client_that_aborted(
+    way: Way, upstream: Upstream, tmp_path: Path
+) -> None:
+    """Who loses a response, read in part or not at all, has left when it is garbage."""
+
+    async def main() -> None:
+        async with Client(way, RecordingTransport(tmp_path)) as client:
+            for path in ("/stall", "/fast"):
+                response = await client.open("GET", upstream.url + path)
+                if path == "/stall":
+                    chunks = client.chunks(response)
+                    await anext(chunks)
+                    del chunks
+                del response
+                gc.collect()
+                await asyncio.sleep(0.05)  # async generators are closed by the loop
+            lost_ns = time.time_ns()  # noqa: TID251 - the recording has wall time
+            await asyncio.sleep(0.1)
+            await client.request("GET", f"{upstream.url}/plain")
+        *lost, (last, _) = recorded(tmp_path)
+        assert last.outcome == "complete"
+        for one, _ in lost:
+            assert one.outcome == "client_abort"
+            # httpx2 closes it as it goes.
+            assert one.error in {
+                "the client forgot the response",
+                "the client closed the response",
+            }
+            assert one.started_at + (one.ended_ns or 0) < lost_ns
+
+    done(main())
+
+
+def test_a_client_that_is_closed_ends_what_it_was_reading(
+    way: Way, upstream: Upstream, tmp_path: Path
+) -> None:
+    """Closing ends open exchanges before it seals."""
+
+    async def main() -> None:
+        async with Client(way, RecordingTransport(tmp_path)) as client:
+            response = await client.open("GET", f"{upstream.url}/stall")
+        one, _ = only(tmp_path)
+        assert (one.outcome, one.error) == ("client_abort", "the client was closed")
+        await client.close(response)
+
+    done(main())
+
+
+def test_a_body_of_a_known_length_is_complete_without_its_end(
+    way: Way, upstream: Upstream, tmp_path: Path
+) -> None:
+    """Many clients stop at the last byte, and do not wait to hear that it was one."""
+
+    async def main() -> None:
+        async with (
+            Client(way, RecordingTransport(tmp_path)) as client,
+            client.stream("GET", f"{upstream.url}/plain") as response,
+        ):
+            async for chunk in client.chunks(response):
+                assert chunk == b"plain"
+                break
+        assert only(tmp_path)[0].outcome == "complete"
+
+    done(main())
+
+
+def slowly(way: Way, *parts: bytes | Exception) -> Any:
+    """Return content that a client sends bit by bit, or fails to."""
+
+    async def asynchronous() -> AsyncIterator[bytes]:
+        for part in synchronous():
+            yield part
+
+    def synchronous() -> Iterator[bytes]:
+        for part in parts:
+            if isinstance(part, Exception):
+                raise part
+            yield part
+            time.sleep(0.02)
+
+    return asynchronous() if way.is_async else synchronous()
+
+
+def test_a_streamed_request_is_recorded_as_it_goes(
+    way: Way, upstream: Upstream, tmp_path: Path
+) -> None:
+    """It is complete when its last byte went, and t0 is when it began."""
+
+    async def main() -> None:
+        async with Client(way, RecordingTransport(tmp_path)) as client:
+            content = slowly(way, b"one", b"", b"two", b"three")
+            await client.request("POST", f"{upstream.url}/plain", content=content)
+        one, _ = only(tmp_path)
+        assert one.request_body == upstream.requests[-1][1] == b"onetwothree"
+        assert (one.sent_ns or 0) > 75 * MS
+        assert ("Transfer-Encoding", "chunked") in one.request_headers
+
+    done(main())
+
+
+def test_a_request_that_fails_in_the_client_is_the_clients_affair(
+    way: Way, upstream: Upstream, tmp_path: Path
+) -> None:
+    """What the client's own content raises passes through, and is no upstream error."""
+
+    async def main() -> None:
+        async with Client(way, RecordingTransport(tmp_path)) as client:
+            content = slowly(way, b"one", LookupError("no more"))
+            with pytest.raises(LookupError, match="no more"):
+                await client.request("POST", f"{upstream.url}/plain", content=content)
+        one, _ = only(tmp_path)
+        assert (one.outcome, one.request_body) == ("client_abort", b"one")
+        assert one.error == "the request's body failed: LookupError: no more"
+
+    done(main())
+
+
+def test_transports_share_a_writer(
+    way: Way, upstream: Upstream, tmp_path: Path
+) -> None:
+    """Who made the writer closes it, and gets one segment for all."""
+
+    async def main() -> None:
+        writer = Writer(tmp_path)
+        for number in range(2):
+            async with Client(way, RecordingTransport(writer)) as client:
+                await client.request("GET", f"{upstream.url}/plain?{number}")
+        assert not list((tmp_path / "exchanges").rglob("*.parquet"))
+        writer.close()
+        assert [one.outcome for one, _ in recorded(tmp_path)] == ["complete"] * 2
+        with pytest.raises(UsageError, match="give this one to the Writer"):
+            RecordingTransport(writer, redactor=Redactor())
+
+    done(main())
+
+
+def test_what_fails_in_recording_costs_the_stream_nothing(
+    way: Way,
+    upstream: Upstream,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It is logged, and the bytes flow."""
+
+    def fail(*_: object) -> None:
+        raise ValueError("out of ink")
+
+    async def main() -> None:
+        for name in ("opened", "data"):
+            monkeypatch.setattr(Tap, name, fail)
+            async with Client(way, RecordingTransport(tmp_path)) as client:
+                read = await client.read("POST", f"{upstream.url}/fast", json=1)
+            assert b"".join(read.data) == b"".join(FRAMES)
+            monkeypatch.undo()
+
+    with caplog.at_level(logging.ERROR):
+        done(main())
+    assert {r.getMessage() for r in caplog.records if r.name.endswith("transport")} == {
+        "something was not recorded; please report this"
+    }
+
+
+# --- transports within ----------------------------------------------------------------
+
+
+def inner(way: Way, answer: Callable[[Any], Any]) -> Any:
+    """Return a transport that somebody wrote, which answers without a network."""
+    library = way.library
+
+    class Inner(library.BaseTransport, library.AsyncBaseTransport):  # type: ignore[misc, name-defined]
+        def handle_request(self, request: Any) -> Any:
+            request.read()
+            return answer(request)
+
+        async def handle_async_request(self, request: Any) -> Any:
+            await request.aread()
+            return answer(request)
+
+    return Inner()
+
+
+def test_a_transport_within_may_make_its_answers(way: Way, tmp_path: Path) -> None:
+    """A response that was made of bytes is recorded as one that came."""
+
+    async def main() -> None:
+        within = inner(way, lambda r: way.library.Response(200, content=r.content * 2))
+        async with Client(way, RecordingTransport(tmp_path, inner=within)) as client:
+            response = await client.request("POST", "http://a/b", content=b"ab")
+            assert response.content == b"abab"
+        one, chunks = only(tmp_path)
+        assert (one.outcome, one.request_body) == ("complete", b"ab")
+        assert [chunk.data for chunk in chunks] == [b"abab"]
+
+    done(main())
+
+
+def test_a_transport_within_may_ask_again(way: Way, tmp_path: Path) -> None:
+    """What it reads twice was sent by the client once."""
+    library = way.library
+
+    class Again(library.BaseTransport, library.AsyncBaseTransport):  # type: ignore[misc, name-defined]
+        def handle_request(self, request: Any) -> Any:
+            next(iter(request.stream))
+            assert b"".join(request.stream) == b"ab"
+            return library.Response(204)
+
+        async def handle_async_request(self, request: Any) -> Any:
+            await anext(aiter(request.stream))
+            assert [data async for data in request.stream] == [b"ab"]
+            return library.Response(204)
+
+    async def main() -> None:
+        async with Client(way, RecordingTransport(tmp_path, inner=Again())) as client:
+            await client.request("POST", "http://a/b", content=b"ab")
+        assert only(tmp_path)[0].request_body == b"ab"
+
+    done(main())
+
+
+def test_what_a_transport_within_read_itself_is_said_to_be_incomplete(
+    way: Way, upstream: Upstream, tmp_path: Path
+) -> None:
+    """It is passed on as it is, and never read twice."""
+    library = way.library
+
+    class Reads(library.HTTPTransport):  # type: ignore[misc, name-defined]
+        def handle_request(self, request: Any) -> Any:
+            response = super().handle_request(request)
+            response.read()
+            return response
+
+    class AlsoReads(library.AsyncHTTPTransport):  # type: ignore[misc, name-defined]
+        async def handle_async_request(self, request: Any) -> Any:
+            response = await super().handle_async_request(request)
+            await response.aread()
+            return response
+
+    async def main() -> None:
+        within = AlsoReads() if way.is_async else Reads()
+        async with Client(way, RecordingTransport(tmp_path, inner=within)) as client:
+            response = await client.request("GET", f"{upstream.url}/fast")
+            assert response.content == b"".join(FRAMES)
+        one, _ = only(tmp_path)
+        assert one.outcome == "incomplete"
+        assert one.error == "the inner transport read the body itself"
+
+    done(main())
+
+
+# --- the process ----------------------------------------------------------------------
+
+
+def test_who_closes_nothing_loses_nothing(upstream: Upstream, tmp_path: Path) -> None:
+    """A script ends with the clients of its SDKs open, and the recording is sealed."""
+    code = (
+        "import sys, httpx\n"
+        "from sse_recorder import RecordingTransport\n"
+        "client = httpx.Client(transport=RecordingTransport(sys.argv[1]))\n"
+        "print(client.get(sys.argv[2]).status_code)\n"
+    )
+    run = program(code, tmp_path, f"{upstream.url}/fast")
+    assert (run.stdout, run.stderr) == ("200\n", "")
+    one, chunks = only(tmp_path)
+    assert (one.outcome, b"".join(c.data for c in chunks)) == (
+        "complete",
+        b"".join(FRAMES),
+    )
+
+
+# --- replaying ------------------------------------------------------------------------
