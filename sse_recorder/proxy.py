@@ -25,7 +25,7 @@ import asyncio
 import logging
 import ssl
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from http import HTTPStatus
@@ -33,8 +33,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final, Literal
 
+from sse_recorder import dialects
 from sse_recorder.capture import Limits, Writer
 from sse_recorder.clock import SYSTEM, Clock
+from sse_recorder.disturbed import DisturbedStream
 from sse_recorder.errors import ListenError, UpstreamError
 from sse_recorder.exchange import (
     Ending,
@@ -46,6 +48,7 @@ from sse_recorder.exchange import (
     header,
     uuid7,
 )
+from sse_recorder.faults import Disturbance, parse
 from sse_recorder.http1 import framing
 from sse_recorder.http1.answers import send_json_error
 from sse_recorder.http1.client import Connection, Failure, Origin, connect
@@ -57,6 +60,7 @@ from sse_recorder.otel import Telemetry
 from sse_recorder.redact import Redactor
 from sse_recorder.routing import Found, Routes
 from sse_recorder.stats import Stats
+from sse_recorder.timer import Timer
 from sse_recorder.trace import exchange_context, parse_traceparent
 
 log = logging.getLogger("sse_recorder.proxy")
@@ -86,6 +90,9 @@ class Recorder:
             they go on, or are refused with 503.
         upstream_timeout_s: how long an upstream may be silent once it has been asked;
             None for as long as it likes.
+        faults: what is done to every response on its way to the client; the recording
+            has what the upstream sent.  See `sse_recorder.faults`.
+        seed: what faults are drawn from.
         redactor: what masks secrets.
         telemetry: where spans go.
         limits: of the queue and of segments.
@@ -96,7 +103,8 @@ class Recorder:
         clock: gives the time of everything.
 
     Raises:
-        UsageError: an upstream URL or a route is wrong, or there is none.
+        UsageError: an upstream URL, a route or a fault is wrong, or there is nowhere
+            to send requests.
         StoreError: the store cannot be written.
     """
 
@@ -113,6 +121,8 @@ class Recorder:
         on_client_abort: Literal["close", "finish"] = "close",
         on_write_error: Literal["go-on", "refuse"] = "go-on",
         upstream_timeout_s: float | None = None,
+        faults: Iterable[str] = (),
+        seed: int = 0,
         redactor: Redactor | None = None,
         telemetry: Telemetry | None = None,
         limits: Limits | None = None,
@@ -124,6 +134,9 @@ class Recorder:
         self.routes = Routes.parse(upstream, routes, tls)
         self.tags = dict(tags)
         self.clock = clock
+        self.faults = tuple(parse(fault) for fault in faults)
+        self.seed = seed
+        self.timer: Timer | None = None
         self.telemetry = telemetry
         self.writer = Writer(
             Path(store),
@@ -180,6 +193,8 @@ class Recorder:
         except ListenError:
             self.writer.close()
             raise
+        if self.faults:
+            self.timer = Timer(self.clock)
         if self._upstream_timeout_s is not None:
             self._sweep_later(self._upstream_timeout_s)
 
@@ -243,7 +258,7 @@ class Recorder:
 
     def problems(self) -> tuple[str, ...]:
         """Return why requests are to be refused now; nothing where they never are."""
-        return self.writer.health().problems if self._refuses else ()
+        return self.writer.health().lasting if self._refuses else ()
 
     def started_at(self, at_ns: int) -> int:
         """Return the wall time of a moment; later for each exchange than for the last.
@@ -274,6 +289,8 @@ class Recorder:
         for relay in list(self.relays):
             relay.interrupt()
         await self._server.close(grace_s=0)
+        if self.timer is not None:
+            self.timer.close()
         await loop.run_in_executor(None, self.writer.close)
         self.spans_lost = self.writer.spans_lost
         if self.telemetry is not None:
@@ -371,7 +388,6 @@ class Relay:
         self._recorder = recorder
         self._client = client
         self._origin = found.upstream.origin
-        self._stream = stream
         self._clock = recorder.clock
         self._upstream: Connection | None = None
         self._waiting: list[bytes] = []
@@ -388,6 +404,8 @@ class Relay:
         exchange_id = recorder.latest_id = uuid7(started_at)
         self._tap = recorder.writer.tap(exchange_id, at_ns)
         self._head = self._open(exchange_id, started_at, head, found)
+        self._disturbed = self._disturb(stream) if recorder.faults else None
+        self._stream = self._disturbed or stream
         recorder.relays.add(self)
         upstream = client.upstreams.get(self._origin)
         self._is_kept = upstream is not None and upstream.reusable
@@ -423,6 +441,35 @@ class Relay:
             )
         )
         return request
+
+    def _disturb(self, stream: ResponseStream) -> DisturbedStream:
+        recorder, known = self._recorder, dialects.recognise(self._head)
+        assert recorder.timer is not None
+        return DisturbedStream(
+            stream,
+            Disturbance(
+                recorder.faults,
+                seed=recorder.seed,
+                # Ids are new each time, and the same seed is to give the same bytes.
+                name=str(recorder.count),
+                dialect=known.name if known else "generic",
+            ),
+            timer=recorder.timer,
+            clock=recorder.clock,
+            on_broken=self._broken,
+        )
+
+    def _broken(self, report: str) -> None:
+        """Leave the upstream, since a fault ended the response for the client."""
+        log.info("faults: %s", report)
+        # Later, for the chunk on which it acted is to be recorded.
+        asyncio.get_running_loop().call_soon(self._end_broken, report)
+
+    def _end_broken(self, report: str) -> None:
+        self._drop_upstream()
+        reason = f"a fault ended it for the client: {report}"
+        ending = Ending(outcome=Outcome.CLIENT_ABORT, error=reason)
+        self._end(self._clock.monotonic_ns(), ending)
 
     async def _connect(self) -> None:
         origin, clock = self._origin, self._clock
@@ -481,9 +528,11 @@ class Relay:
                 self._stream.pause_request()
         self._tap.request_data(at_ns, data)
 
-    def request_end(self, at_ns: int, trailers: Headers) -> None:  # noqa: ARG002
+    def request_end(self, at_ns: int, trailers: Headers) -> None:
         """Pass the end of the request on."""
         self._request_trailers = trailers
+        if self._disturbed is not None:
+            self._disturbed.begin(at_ns)
         if self._upstream is not None:
             self._end_request(self._upstream, trailers)
 

@@ -22,7 +22,7 @@ GROUPS = (
     {"semconv", "timer"},
     {"store", "imports"},
     {"http1", "otel"},
-    {"capture", "routing", "stats", "proxy", "replay", "admin", "control"}
+    {"capture", "routing", "stats", "proxy", "replay", "admin", "control", "disturbed"}
     | {"repertoire", "transport"}
     | {"background", "analytics", "demo"},
     {"config", "cli", "__main__", "testing", "pytest_plugin"},

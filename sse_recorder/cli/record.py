@@ -43,7 +43,7 @@ _OF_A_REQUEST: Final = frozenset({"method", "headers", "data", "json", "form", "
 _OF_A_PROXY: Final = frozenset(
     {
         *("upstream", "routes", "listen", "workers", "admin"),
-        *("on_client_abort", "grace_s"),
+        *("on_client_abort", "grace_s", "faults", "seed"),
         *("connections", "head_timeout_s", "idle_timeout_s"),
     }
 )
@@ -165,6 +165,15 @@ class _Record(child.Command):
     show_default=True,
     help="When a client leaves, close its upstream, or record that to the end.",
 )
+@option(
+    "--fault",
+    "faults",
+    multiple=True,
+    metavar="KIND[=VALUE][@PLACE:N]",
+    help="Disturb every response on its way to the client, as replay does; what is"
+    " recorded is what the upstream sent.",
+)
+@option("--seed", type=int, default=0, help="What faults are drawn from.")
 @rule_options
 @grace_option
 @option(
@@ -351,6 +360,8 @@ def _settings(
         on_write_error="refuse" if options["on_write_error"] == "fail" else "go-on",
         on_client_abort=options["on_client_abort"],
         upstream_timeout_s=options["upstream_timeout_s"],
+        faults=list(options["faults"]),
+        seed=options["seed"],
         mask=list(options["mask"]),
         keep=list(options["keep"]),
         patterns=list(options["patterns"]),

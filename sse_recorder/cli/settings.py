@@ -33,6 +33,8 @@ class Settings:
     on_write_error: Literal["go-on", "refuse"] = "go-on"
     on_client_abort: Literal["close", "finish"] = "close"
     upstream_timeout_s: float | None = None
+    faults: list[str] = field(default_factory=list)
+    seed: int = 0
     mask: list[str] = field(default_factory=list)
     keep: list[str] = field(default_factory=list)
     patterns: list[str] = field(default_factory=list)
@@ -66,6 +68,8 @@ class Settings:
             on_write_error=self.on_write_error,
             on_client_abort=self.on_client_abort,
             upstream_timeout_s=self.upstream_timeout_s,
+            faults=self.faults,
+            seed=self.seed,
             redactor=Redactor(mask=self.mask, keep=self.keep, patterns=self.patterns),
             limits=Limits(**self.limits),
             http_limits=HttpLimits(**self.http_limits),
