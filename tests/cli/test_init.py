@@ -303,6 +303,7 @@ def test_every_option_of_a_command_can_be_set() -> None:
     assert found["record"] == {
         *("upstream", "route", "listen", "store", "tag", "workers", "admin"),
         *("on-write-error", "on-client-abort", "grace", "ca-file"),
+        *("upstream-timeout", "fault", "seed"),
         *("redact", "redact-keep", "redact-pattern"),
         *("max-connections", "max-head", "max-headers", "head-timeout", "idle-timeout"),
         *("queue-bytes", "segment-bytes", "segment-age"),
