@@ -5,13 +5,16 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Half of the tests wait for other processes.
+WORKERS := $(shell echo $$(( $$(nproc 2>/dev/null || echo 2) * 3 / 2 )))
 
-.PHONY: help demo test check bench lock clean
+.PHONY: help demo test test-all check bench lock clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo    record, query and replay a made-up agent, offline"
 	@echo "make test    run the tests"
+	@echo "make test-all  run the slow ones, too"
 	@echo "make check   lint, types and layout"
 	@echo "make bench   measure, beside named peers and limits"
 	@echo "make lock    renew the lock files"
@@ -41,7 +44,10 @@ demo: $(VENV)/.runtime
 	@echo "(\`. $(BIN)/activate\` puts sse-recorder on your path.)"
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -q -n auto --dist worksteal
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal -m "not slow"
+
+test-all: $(VENV)/.dev
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .

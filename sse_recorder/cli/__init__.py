@@ -82,6 +82,9 @@ def commands() -> None:
 
 for module in (record, replay, look, keep, compare, redact, cassettes, demo):
     for command in module.COMMANDS:
+        # click keeps the first names that a command was asked with, and it may be
+        # asked without the group.
+        command.context_settings.update(_CONTEXT)
         commands.add_command(command)
 
 

@@ -128,7 +128,9 @@ def test_a_worker_that_is_not_there_is_a_problem(tmp_path: Path) -> None:
     assert re.fullmatch("worker [12] does not answer", problem)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
 def test_a_worker_that_hangs_is_killed(tmp_path: Path, number: signal.Signals) -> None:
     """It has its time to end, like the others, and no more."""
     with (
