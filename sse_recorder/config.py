@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -86,18 +86,22 @@ def read_file(folder: Path) -> tuple[Path, dict[str, Any]]:
 
 
 def default_map(
-    folder: Path, commands: Mapping[str, Sequence[Setting]]
+    folder: Path, settings_of: Callable[[], Mapping[str, Sequence[Setting]]]
 ) -> dict[str, dict[str, Any]]:
     """Return the file's settings per command, as click wants them.
 
     Args:
         folder: where the file is looked for.
-        commands: each command with its settings.
+        settings_of: gives each command with its settings; not asked where no file
+            sets anything.
 
     Raises:
         UsageError: the file is not TOML, or sets what no command knows.
     """
     path, settings = read_file(folder)
+    if not settings:
+        return {}
+    commands = settings_of()
     shared = {s.name for own in commands.values() for s in own if s.is_shared}
     tables = {k: v for k, v in settings.items() if isinstance(v, dict)}
     general = {k: v for k, v in settings.items() if k not in tables}

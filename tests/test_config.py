@@ -60,14 +60,18 @@ def test_continuous_integration_is_what_sets_its_variable(
 
 
 def test_no_file_sets_nothing(tmp_path: Path) -> None:
-    """Every command is there, with no defaults of the user's."""
-    assert default_map(tmp_path, COMMANDS) == {name: {} for name in COMMANDS}
+    """And no command has to be imported to hear so."""
+
+    def settings() -> dict[str, list[Setting]]:
+        raise AssertionError("nobody needs them")
+
+    assert default_map(tmp_path, settings) == {}
 
 
 def test_a_setting_at_the_top_is_for_every_command_that_has_it(tmp_path: Path) -> None:
     """They come out under the names that the commands' functions have for them."""
     write(tmp_path, 'store = "here"\ngrace = 2.5\nca-file = "ca.pem"\n')
-    assert default_map(tmp_path, COMMANDS) == {
+    assert default_map(tmp_path, lambda: COMMANDS) == {
         "record": {"store": "here", "grace_s": 2.5, "ca_file": "ca.pem"},
         "query": {"store": "here"},
         "export": {"store": "here"},
@@ -78,7 +82,7 @@ def test_a_setting_at_the_top_is_for_every_command_that_has_it(tmp_path: Path) -
 def test_a_table_is_for_one_command_and_goes_first(tmp_path: Path) -> None:
     """What is said for a command holds there whatever is said for all."""
     write(tmp_path, 'store = "all"\n[query]\nstore = "one"\n')
-    found = default_map(tmp_path, COMMANDS)
+    found = default_map(tmp_path, lambda: COMMANDS)
     assert found["query"] == {"store": "one"}
     assert found["export"] == {"store": "all"}
 
@@ -88,10 +92,10 @@ def test_a_name_that_means_something_else_in_a_command_is_set_there_alone(
 ) -> None:
     """`format = "json"` is for rows; `export` has formats of its own."""
     write(tmp_path, 'format = "json"\n')
-    found = default_map(tmp_path, COMMANDS)
+    found = default_map(tmp_path, lambda: COMMANDS)
     assert (found["query"], found["export"]) == ({"format_": "json"}, {})
     write(tmp_path, 'format = "json"\n[export]\nformat = "raw"\n')
-    found = default_map(tmp_path, COMMANDS)
+    found = default_map(tmp_path, lambda: COMMANDS)
     assert found["query"] == {"format_": "json"}
     assert found["export"] == {"format_": "raw"}
 
@@ -139,7 +143,7 @@ def test_what_is_wrong_in_a_file_is_refused(
     """The message names the file and what could have been meant."""
     write(tmp_path, text + "\n", name)
     with pytest.raises(UsageError, match=message) as caught:
-        default_map(tmp_path, COMMANDS)
+        default_map(tmp_path, lambda: COMMANDS)
     assert str(caught.value).startswith(str(tmp_path / name))
 
 
@@ -147,8 +151,8 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     """It is not passed over in silence: it may set what matters."""
     (tmp_path / config.FILE).mkdir()
     with pytest.raises(UsageError, match="Is a directory; mend it or take it away"):
-        default_map(tmp_path, COMMANDS)
+        default_map(tmp_path, lambda: COMMANDS)
     (tmp_path / config.FILE).rmdir()
     (tmp_path / config.FILE).write_bytes(b"\xff")
     with pytest.raises(UsageError, match="mend it or take it away"):
-        default_map(tmp_path, COMMANDS)
+        default_map(tmp_path, lambda: COMMANDS)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import sse_recorder
-from sse_recorder.cli import commands
+from sse_recorder.cli import every_command
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "sse_recorder"
@@ -95,18 +95,18 @@ def test_a_module_tells_its_theory(path: Path) -> None:
     assert ast.get_docstring(ast.parse((PACKAGE / path).read_text(encoding="utf-8")))
 
 
-@pytest.mark.parametrize("name", sorted(commands.commands))
+@pytest.mark.parametrize("name", sorted(every_command()))
 def test_a_command_has_help_with_an_example_and_is_in_the_readme(name: str) -> None:
     """Who reads the help, or the README, learns of every command."""
-    help_text = commands.commands[name].help or ""
+    help_text = every_command()[name].help or ""
     assert len(help_text) > 20
     assert f"sse-recorder {name}" in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("name", sorted(commands.commands))
+@pytest.mark.parametrize("name", sorted(every_command()))
 def test_every_option_says_what_it_does(name: str) -> None:
     """An option without help is one that nobody finds."""
-    for param in commands.commands[name].params:
+    for param in every_command()[name].params:
         assert param.param_type_name == "argument" or getattr(param, "help", None)
 
 

@@ -1,15 +1,7 @@
 """The command line: parses, calls the library, prints.
 
-One file per group of commands:
-
-    record    record
-    replay    replay
-    look      ls, show, query, latency, tools
-    keep      export, recover, verify
-    compare   diff, check
-    redact    redact
-    cassettes import, cassette
-    demo      demo
+One file per group of commands, which is imported when one of them is asked for: nobody
+who replays a cassette waits for a database to be loaded.
 
 Whatever fails is told in one line on stderr that says what to do; the exit code is the
 error's.  A traceback is a bug of ours.
@@ -21,32 +13,52 @@ import logging
 import os
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
 import click
 
 from sse_recorder import __version__, config
-from sse_recorder.cli import (
-    cassettes,
-    compare,
-    demo,
-    keep,
-    look,
-    record,
-    redact,
-    replay,
-)
-from sse_recorder.cli.base import Option
 from sse_recorder.errors import SSERecorderError
 
 PROGRAM: Final = "sse-recorder"
 INTERRUPTED: Final = 130
 _CONTEXT: Final = {"help_option_names": ["-h", "--help"]}
 
+_HOMES: Final = {
+    "cassette": "cassettes",
+    "check": "compare",
+    "demo": "demo",
+    "diff": "compare",
+    "export": "keep",
+    "import": "cassettes",
+    "latency": "look",
+    "ls": "look",
+    "query": "look",
+    "record": "record",
+    "recover": "keep",
+    "redact": "redact",
+    "replay": "replay",
+    "show": "look",
+    "tools": "look",
+    "verify": "keep",
+}
+"""The commands, and the module of each."""
+
 
 class _Commands(click.Group):
     """The commands, each of which may be cut off by whoever reads its output."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's
+        return list(_HOMES)
+
+    def get_command(
+        self,
+        ctx: click.Context,  # noqa: ARG002 - click's
+        cmd_name: str,
+    ) -> click.Command | None:
+        return _command(cmd_name) if cmd_name in _HOMES else None
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -80,19 +92,27 @@ def commands() -> None:
     """
 
 
-for module in (record, replay, look, keep, compare, redact, cassettes, demo):
-    for command in module.COMMANDS:
-        # click keeps the first names that a command was asked with, and it may be
-        # asked without the group.
-        command.context_settings.update(_CONTEXT)
-        commands.add_command(command)
+def every_command() -> dict[str, click.Command]:
+    """Import all the commands, and return them by their names."""
+    return {name: _command(name) for name in _HOMES}
 
 
-def settings() -> dict[str, list[config.Setting]]:
+def _command(name: str) -> click.Command:
+    module = import_module(f"{__name__}.{_HOMES[name]}")
+    command: click.Command = next(c for c in module.COMMANDS if c.name == name)
+    # click keeps the first names that a command was asked with, and it may be asked
+    # without the group.
+    command.context_settings.update(_CONTEXT)
+    return command
+
+
+def every_setting() -> dict[str, list[config.Setting]]:
     """Return what can be set of each command, in the environment or in a file."""
+    from sse_recorder.cli.base import Option  # noqa: PLC0415 - it loads libraries
+
     return {
         name: [p.setting for p in _parameters(command) if isinstance(p, Option)]
-        for name, command in commands.commands.items()
+        for name, command in every_command().items()
     }
 
 
@@ -113,7 +133,7 @@ def main() -> NoReturn:
 
 def _run() -> int:
     try:
-        defaults = config.default_map(Path.cwd(), settings())
+        defaults = config.default_map(Path.cwd(), every_setting)
         code = commands.main(
             prog_name=PROGRAM, standalone_mode=False, default_map=defaults
         )

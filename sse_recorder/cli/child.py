@@ -21,8 +21,8 @@ from typing import Final
 
 import click
 
+from sse_recorder.cli.files import files_as_given
 from sse_recorder.cli.serve import Signals
-from sse_recorder.cli.settings import files_as_given
 from sse_recorder.errors import UsageError
 
 _SEPARATOR: Final = "--"

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import json
-import resource
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Final, Literal, Self
+from typing import Any, Literal, Self
 
 from sse_recorder import config
 from sse_recorder.capture import Limits
+from sse_recorder.cli.files import allow_files
 from sse_recorder.http1.client import default_ssl_context
 from sse_recorder.http1.limits import Limits as HttpLimits
 from sse_recorder.otel import Telemetry
 from sse_recorder.proxy import Recorder
 from sse_recorder.redact import Redactor
-
-# As whoever started us had it.
-_FILES_GIVEN: Final = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +52,7 @@ class Settings:
             UsageError: something in it is wrong.
             StoreError: the store cannot be written.
         """
-        _allow_files()
+        allow_files()
         return Recorder(
             self.upstream,
             routes=self.routes,
@@ -86,25 +82,3 @@ class Settings:
     def loads(cls, line: str) -> Self:
         """Return what `dumps` was asked of."""
         return cls(**json.loads(line))
-
-
-@contextmanager
-def files_as_given() -> Iterator[None]:
-    """Take the limit of open files back to what it was, while the block lasts.
-
-    A program that is started in it inherits that: `select` knows no file above 1023,
-    and who closes all that may be open would be at it for long.
-    """
-    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (_FILES_GIVEN, limits[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
-
-
-def _allow_files() -> None:
-    """Let this process open as many files as it may: every stream takes two."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with suppress(OSError, ValueError):  # what macOS says is more than it allows
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

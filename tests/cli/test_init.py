@@ -6,8 +6,10 @@ import json
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
@@ -284,7 +286,28 @@ def test_the_program_calls_itself_by_its_name(tmp_path: Path) -> None:
     assert done.stderr.startswith("Usage: sse-recorder [OPTIONS] COMMAND")
 
 
-@pytest.mark.parametrize("name", ["", *sorted(cli.commands.commands)])
+def test_every_command_of_every_module_is_there() -> None:
+    """Each is imported when it is asked for, so somebody has to list it."""
+    folder = Path(cli.__file__).parent
+    modules = [import_module(f"{cli.__name__}.{f.stem}") for f in folder.glob("*.py")]
+    found = {c.name for m in modules for c in getattr(m, "COMMANDS", ())}
+    assert found == set(cli.every_command())
+
+
+def test_who_asks_for_the_version_waits_for_nothing_else() -> None:
+    """Nor does who mistypes a command: libraries are loaded by those who use them."""
+    code = (
+        "import sys, click; from sse_recorder.cli import commands\n"
+        "assert commands.get_command(click.Context(commands), 'x') is None\n"
+        "print([m for m in ('duckdb', 'pyarrow', 'rich') if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, check=True, text=True
+    )
+    assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize("name", ["", *sorted(cli.every_command())])
 def test_help_fits_80_columns_and_has_examples(name: str) -> None:
     """An example stands in a line of its own, to be copied."""
     done = CliRunner().invoke(
@@ -299,7 +322,7 @@ def test_help_fits_80_columns_and_has_examples(name: str) -> None:
 
 def test_every_option_of_a_command_can_be_set() -> None:
     """Names in a file are those of the options, whatever their functions call them."""
-    found = {n: {s.name for s in of} for n, of in cli.settings().items()}
+    found = {n: {s.name for s in of} for n, of in cli.every_setting().items()}
     assert found["record"] == {
         *("upstream", "route", "listen", "store", "tag", "workers", "admin"),
         *("on-write-error", "on-client-abort", "grace", "ca-file"),
@@ -309,7 +332,7 @@ def test_every_option_of_a_command_can_be_set() -> None:
         *("queue-bytes", "segment-bytes", "segment-age"),
     }
     assert found["query"] == {"store", "format"}
-    shared = {s.name for s in cli.settings()["export"] if s.is_shared}
+    shared = {s.name for s in cli.every_setting()["export"] if s.is_shared}
     assert shared == {"store"}
 
 
