@@ -1,4 +1,7 @@
-"""The README is executed: what it tells people to type works as it stands there."""
+"""The README and the pages that it leads to are executed: what they say works.
+
+Each is read by somebody who has a folder of their own, from its top to its bottom.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +16,15 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from samples import finished, meibel_exchange, said, store_with
 from support import Running, command, environment, run_command
 
 from sse_recorder import running
 from sse_recorder.demo import AgentServer
 
 ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = ("README.md", *sorted(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md")))
+LINK = re.compile(r"\]\((?!https?:)([^)#]*)(?:#([\w-]+))?\)")
 FILE = re.compile(r"# (\w+\.py)\n")
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SERVERS = frozenset({"record", "replay"})
@@ -120,9 +125,31 @@ def reader(tmp_path: Path) -> Iterator[Reader]:
             reader.stop()
 
 
-def test_every_command_and_every_example_works(reader: Reader) -> None:
+@pytest.mark.parametrize("page", PAGES)
+def test_every_command_and_every_example_works(reader: Reader, page: str) -> None:
     """From the first block to the last, in their order, each ends well."""
-    blocks = BLOCK.findall(README)
-    assert {language for language, _ in blocks} == {"sh", "python"}
+    if page != "README.md":  # where it is the reader who records
+        store_with(reader.folder, [meibel_exchange([said(300, "Hi"), finished(400)])])
+    blocks = BLOCK.findall((ROOT / page).read_text(encoding="utf-8"))
+    assert blocks
+    assert {language for language, _ in blocks} <= {"sh", "python", "toml"}
     for language, text in blocks:
         reader.read(language, text)
+
+
+@pytest.mark.parametrize("page", [*PAGES, "CONTRIBUTING.md", "benchmarks/README.md"])
+def test_every_link_leads_somewhere(page: str) -> None:
+    """To a file that is there, and to a heading that it has."""
+    path = ROOT / page
+    for file, heading in LINK.findall(path.read_text(encoding="utf-8")):
+        target = path.parent / file if file else path
+        assert target.exists(), file
+        text = target.read_text(encoding="utf-8") if target.suffix == ".md" else ""
+        headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+        assert not heading or heading in {h.lower().replace(" ", "-") for h in headings}
+
+
+def test_every_page_can_be_found() -> None:
+    """The README leads to each."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert {file for file, _ in LINK.findall(readme)} >= set(PAGES[1:])

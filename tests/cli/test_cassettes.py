@@ -427,10 +427,10 @@ def test_every_command_of_the_group_helps(name: str) -> None:
 
 
 def test_git_shows_what_differs_in_parquet_by_the_recipe(tmp_path: Path) -> None:
-    """The README's `textconv`, as a shell reads it, in a repository with a store."""
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    (recipe,) = re.findall(r"^git config .*textconv.*$", readme, re.MULTILINE)
-    (attributes,) = re.findall(r"`(\*\.parquet diff=\S+)`", readme)
+    """The documented `textconv`, as a shell reads it, in a repository with a store."""
+    page = (ROOT / "docs" / "cassettes.md").read_text(encoding="utf-8")
+    (recipe,) = re.findall(r"^git config .*textconv.*$", page, re.MULTILINE)
+    (attributes,) = re.findall(r"`(\*\.parquet diff=\S+)`", page)
     have(tmp_path, "curl.trace", "requests.json")
     program = tmp_path / "bin" / "sse-recorder"
     program.parent.mkdir()
