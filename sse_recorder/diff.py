@@ -29,8 +29,7 @@ What is noise
 A dialect names the JSON members that no two runs share (`Dialect.noise`).  They are
 left out of events and bodies, and never out of a tool's arguments and results, where
 `id` is the tool's own word.  A user's rule leaves out more: a name, or a path such as
-`tool_calls[*].arguments.city`.  It holds wherever it is a piece of a divergence's path,
-so what is printed there can be given back as a rule.
+`tool_calls[*].arguments.city`; see `sse_recorder.paths`.
 
 How lists are aligned
 ---------------------
@@ -63,6 +62,7 @@ from sse_recorder import dialects
 from sse_recorder.dialects.base import Dialect, Kind, Reading, compact
 from sse_recorder.errors import UsageError
 from sse_recorder.exchange import Exchange, Outcome, RequestHead, ToolCall
+from sse_recorder.paths import Path, Rule, holds, written
 from sse_recorder.tables import FrameRow
 
 JSON_DEPTH_MAX: Final = 100
@@ -74,10 +74,6 @@ _ALIGNED_MAX: Final = 1 << 22
 _RUN_KINDS: Final = (Kind.TEXT, Kind.REASONING, Kind.TOOL_CALL_DELTA)
 _TOOL_KINDS: Final = (Kind.TOOL_CALL, Kind.TOOL_RESULT)
 _THE_TEXT: Final = "(the text)"
-_PLAIN_NAME: Final = re.compile(r"[^.\[\]\"*\s]+")
-_RULE_PART: Final = re.compile(
-    r'\.?(?P<name>[^.\[\]"*\s]+|\*)|\[(?P<number>\d{1,9}|\*)\]|\[(?P<quoted>"(?:[^"\\]|\\.)*")\]'
-)
 _DURATION: Final = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)\s*(ns|us|µs|ms|s|m)")
 _PERCENT: Final = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)\s*%")
 _DIGIT: Final = re.compile(r"\d")
@@ -90,7 +86,6 @@ _UNITS_NS: Final = {
     "m": 60_000_000_000,
 }
 
-Path: TypeAlias = "tuple[str | int, ...]"
 Keys: TypeAlias = "tuple[str, ...]"
 Pair: TypeAlias = "tuple[int | None, int | None]"
 
@@ -117,23 +112,7 @@ class Divergence(NamedTuple):
     @property
     def where(self) -> str:
         """The path as text, such as `exchange[0].tool_calls[1].arguments.city`."""
-        return "".join(map(_written, self.path)).removeprefix(".")
-
-
-def _written(part: str | int) -> str:
-    if isinstance(part, int):
-        return f"[{part}]"
-    if _PLAIN_NAME.fullmatch(part):
-        return f".{part}"
-    return f"[{json.dumps(part, ensure_ascii=False)}]"
-
-
-class _Any:
-    """Stands for any part of a path."""
-
-
-_ANY: Final = _Any()
-Rule: TypeAlias = "tuple[str | int | _Any, ...]"
+        return written(self.path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,36 +144,7 @@ class Rules:
 
     def ignores(self, path: Path) -> bool:
         """Tell whether a rule is a piece of a path."""
-        return any(
-            all(r is _ANY or r == p for r, p in zip(rule, path[n:], strict=False))
-            for rule in self.ignored
-            for n in range(len(path) - len(rule) + 1)
-        )
-
-
-def ignoring(text: str) -> Rule:
-    """Return the rule that a user wrote: a name or a path.
-
-    Raises:
-        UsageError: it is neither.
-    """
-    rule: list[str | int | _Any] = []
-    position = int(text.startswith("$"))
-    while match := _RULE_PART.match(text, position):
-        name, number, quoted = match.group("name", "number", "quoted")
-        if "*" in {name, number}:
-            rule.append(_ANY)
-        elif number is not None:
-            rule.append(int(number))
-        else:
-            rule.append(json.loads(quoted) if quoted else name)
-        position = match.end()
-    if position < len(text) or all(part is _ANY for part in rule):
-        raise UsageError(
-            f"{text!r} is neither a name nor a path; write one as diff prints it, such"
-            " as created_at or tool_calls[*].arguments.city"
-        )
-    return tuple(rule)
+        return any(holds(rule, path) for rule in self.ignored)
 
 
 def tolerance(text: str) -> Tolerance:

@@ -2,9 +2,9 @@
 
 A request is brought into a canonical form, and two requests are the same when their
 forms are.  Recorder and replayer use this one function, because two that should agree
-will not.  The caller masks a live request with the `Redactor` of the recording first;
-headers take no part beyond saying how to read the body, so credentials, user agents and
-trace ids never decide.
+will not.  The caller masks a live request with the `Redactor` of the recording first.
+Unless a rule says so, headers take no part beyond saying how to read the body, so
+credentials, user agents and trace ids never decide.
 
 The canonical form
 ------------------
@@ -24,6 +24,23 @@ masks       of one length, whatever was masked.
 
 One rule for all fields: the order of different names means nothing, the order of equal
 names does.  So `{"a":1,"a":2}` is neither `{"a":2,"a":1}` nor `{"a":2}`.
+
+Rules
+-----
+What one run sends and the next does not (ids, times, nonces) is for `MatchRules` to
+name; nothing is ignored by itself.  A replay takes a recorded request and a live one
+into canonical form under the same rules; the key in a store has none.
+
+ignored     the fields of query and body that a rule of `sse_recorder.paths` leads to,
+            with all that is below them, whether they are there or not.  A field has the
+            path that a `Miss` prints: `query.NAME`, `body.NAME` (of JSON and forms),
+            `body.messages[2].id`, `body.FILE.filename`.  So `request_id` is any field
+            of that name, and `query.*` the whole query.  Equal names are one field; the
+            items of a list keep their places.  A body that is compared by its bytes
+            has no fields.
+headers     those that take part, by their values; several lines are one list (RFC 9110
+            section 5.3).  A secret one is masked, and all masks are equal: it decides
+            by being there, and by its scheme.
 
 Masks
 -----
@@ -71,13 +88,16 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from typing import Final, Generic, NamedTuple, TypeAlias, TypeVar
 from urllib.parse import unquote_to_bytes
 
+from sse_recorder.errors import UsageError
 from sse_recorder.exchange import Headers, header, media_type
+from sse_recorder.paths import ANY, Part, Path, Rule, ends, ignoring, step, written
 
 PARSED_BYTES_MAX: Final = 16 << 20
 """The longest request body that is compared by what it means; a longer one is compared
@@ -122,6 +142,65 @@ Fields: TypeAlias = "dict[str, tuple[Value, ...]]"
 _Side: TypeAlias = "Value | _Missing"
 
 _MISSING: Final = _Missing()
+_IGNORED: Final = Number("ignored")
+"""Stands for an ignored item of a list; no number of a request is written like that."""
+_HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class MatchRules:
+    """What of a request takes no part in matching, and which headers do."""
+
+    ignored: tuple[Rule, ...] = ()
+    """Of the fields of query and body."""
+    headers: tuple[str, ...] = ()
+    """Their names, in lower case."""
+
+    @classmethod
+    def of(
+        cls, ignore: str | Iterable[str], match_headers: str | Iterable[str]
+    ) -> MatchRules:
+        """Return the rules that a user wrote.
+
+        Args:
+            ignore: paths of fields, or names; see `sse_recorder.paths`.
+            match_headers: names of headers, in any case.
+
+        Raises:
+            UsageError: one of them is no path, or no name.
+        """
+        names = {_header_name(name) for name in _each(match_headers)}
+        return cls(tuple(map(ignoring, _each(ignore))), tuple(sorted(names)))
+
+    def ignores(self, path: Path, part: str | int) -> bool:
+        """Tell whether a rule leads to a part of what a path leads to."""
+        return any(
+            (rule[-1] is ANY or rule[-1] == part) and ends(rule[:-1], path)
+            for rule in self.ignored
+        )
+
+    def chosen(self, headers: Headers) -> Fields:
+        """Return the headers that take part."""
+        lines: dict[str, list[str]] = {}
+        for name, value in headers:
+            if name.lower() in self.headers:
+                lines.setdefault(name.lower(), []).append(value.strip())
+        return {name: (", ".join(values),) for name, values in lines.items()}
+
+
+EXACT: Final = MatchRules()
+"""No rules."""
+
+
+def _each(texts: str | Iterable[str]) -> Iterable[str]:
+    # One alone is not to be taken for its letters.
+    return (texts,) if isinstance(texts, str) else texts
+
+
+def _header_name(text: str) -> str:
+    if not _HEADER_NAME.fullmatch(text):
+        raise UsageError(f"{text!r} is not the name of a header; write x-tenant, say")
+    return text.lower()
 
 
 class Body(NamedTuple):
@@ -139,6 +218,8 @@ class Canonical:
     method: str = field(compare=False)
     path: str = field(compare=False)
     query: Fields = field(compare=False)
+    headers: Fields = field(compare=False)
+    """Those that take part."""
     body: Body = field(compare=False)
     content: str = field(compare=False)
     """Hexadecimal sha256 of everything but the path."""
@@ -162,16 +243,26 @@ def request_key(
 
 
 def canonical(
-    method: str, target: str, headers: Headers, body: bytes | BodyDigest
+    method: str,
+    target: str,
+    headers: Headers,
+    body: bytes | BodyDigest,
+    rules: MatchRules = EXACT,
 ) -> Canonical:
-    """Return the canonical form of a request."""
+    """Return the canonical form of a request under some rules."""
     path, _, query_text = _ORIGIN.sub("", target, count=1).partition("?")
     path = _canonical_path(path)
     query = _fields(_urlencoded(_wire(query_text)))
     form = _canonical_body(headers, body)
-    content = _digest([method, query, form])
+    if rules.ignored:
+        _leave_out("query", query, rules)
+        form = _left_of(form, rules)
+    chosen = rules.chosen(headers) if rules.headers else {}
+    content = _digest(
+        [method, query, form, chosen] if chosen else [method, query, form]
+    )
     key = _digest([path, content])
-    return Canonical(method, path, query, form, content, key)
+    return Canonical(method, path, query, chosen, form, content, key)
 
 
 # The scheme and host of a target in absolute form (RFC 9112 section 3.2.2).
@@ -223,6 +314,41 @@ def _fields(pairs: Iterable[tuple[str, Value]]) -> Fields:
     for name, value in pairs:
         groups.setdefault(name, []).append(value)
     return {name: tuple(values) for name, values in groups.items()}
+
+
+# --- what is ignored ------------------------------------------------------------------
+
+
+def _left_of(body: Body, rules: MatchRules) -> Body:
+    """Return a body without the fields that are ignored."""
+    _leave_out("body", body.value, rules)
+    # As a form without fields is.
+    return Body("none") if body.kind == "form" and not body.value else body
+
+
+def _leave_out(root: str, value: Value, rules: MatchRules) -> None:
+    """Take what is ignored out of a value; not by recursion, for it may be deep."""
+    waiting: list[tuple[Path, Value]] = [((root,), value)]
+    while waiting:
+        path, parent = waiting.pop()
+        if isinstance(parent, dict):
+            for name in list(parent):
+                if rules.ignores(path, name):
+                    del parent[name]
+                else:
+                    waiting += _within((*path, name), parent[name])
+        elif isinstance(parent, list):
+            for index, child in enumerate(parent):
+                if rules.ignores(path, index):
+                    parent[index] = _IGNORED
+                else:
+                    waiting += _within((*path, index), (child,))
+            while parent and parent[-1] is _IGNORED:
+                parent.pop()
+
+
+def _within(path: Path, children: Iterable[Value]) -> list[tuple[Path, Value]]:
+    return [(path, child) for child in children if isinstance(child, (dict, list))]
 
 
 # --- masks ----------------------------------------------------------------------------
@@ -436,7 +562,15 @@ def _unescaped(name: str) -> str:
 
 # --- what differs ---------------------------------------------------------------------
 
-_BARE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
+
+class _Leaf(NamedTuple):
+    """A value that has no fields, or that does on one side alone."""
+
+    name: str
+    """Its path as text, and which of equal names it is."""
+    path: Path
+    recorded: _Side
+    received: _Side
 
 
 def _closeness(recorded: str, received: str) -> tuple[int, int]:
@@ -457,54 +591,102 @@ def _best(paths: Iterable[str], received: str) -> tuple[tuple[int, int], str]:
     return max((_closeness(path, received), path) for path in paths)
 
 
-def _pairs(
-    name: str, recorded: _Side, received: _Side
-) -> Iterator[tuple[str, _Side, _Side]]:
+def _pairs(leaf: _Leaf) -> Iterator[_Leaf]:
     """Walk two values together and yield their leaves, in the order of their names."""
+    name, path, recorded, received = leaf
     if isinstance(recorded, dict) and isinstance(received, dict):
         for key in sorted(recorded.keys() | received.keys()):
-            step = f".{key}" if _BARE_NAME.fullmatch(key) else f"[{json.dumps(key)}]"
+            here, text = (*path, key), name + step(key)
             twins = zip_longest(
                 recorded.get(key, ()), received.get(key, ()), fillvalue=_MISSING
             )
             for number, (one, other) in enumerate(twins, start=1):
                 again = f"#{number}" if number > 1 else ""
-                yield from _pairs(f"{name}{step}{again}", one, other)
+                yield from _pairs(_Leaf(text + again, here, one, other))
     elif isinstance(recorded, list) and isinstance(received, list):
         twins = zip_longest(recorded, received, fillvalue=_MISSING)
         for index, (one, other) in enumerate(twins):
-            yield from _pairs(f"{name}[{index}]", one, other)
+            if one is _IGNORED or other is _IGNORED:
+                continue  # on both sides, unless one ends before it
+            yield from _pairs(_Leaf(f"{name}[{index}]", (*path, index), one, other))
     else:
-        yield name, recorded, received
+        yield leaf
 
 
-def _leaves(
-    recorded: Canonical, received: Canonical
-) -> Iterator[tuple[str, _Side, _Side]]:
-    yield from _pairs("query", recorded.query, received.query)
-    if recorded.body.kind == received.body.kind:
-        yield from _pairs("body", recorded.body.value, received.body.value)
-    else:
-        kinds = (recorded.body.kind, received.body.kind)
+def _leaves(recorded: Canonical, received: Canonical) -> Iterator[_Leaf]:
+    one: _Side = recorded.body.value
+    other: _Side = received.body.value
+    kinds = (recorded.body.kind, received.body.kind)
+    if kinds[0] != kinds[1]:
         one, other = (_MISSING if kind == "none" else kind for kind in kinds)
-        yield "body", one, other
+    for root, *sides in (
+        ("query", recorded.query, received.query),
+        ("headers", recorded.headers, received.headers),
+        ("body", one, other),
+    ):
+        yield from _pairs(_Leaf(root, (root,), *sides))
 
 
 def _likeness(recorded: Canonical, received: Canonical) -> tuple[int, int]:
-    same = [one == other for _, one, other in _leaves(recorded, received)]
+    leaves = _leaves(recorded, received)
+    same = [leaf.recorded == leaf.received for leaf in leaves]
     return sum(same), -same.count(False)
 
 
-def _difference(recorded: Canonical, received: Canonical) -> tuple[str, str, str]:
-    """Return the first thing that differs: its name, and both sides as short text."""
+class _Difference(NamedTuple):
+    """What a `Miss` says of two requests, by the names that it has for it."""
+
+    field: str
+    expected: str
+    actual: str
+    rule: str = ""
+
+
+def _difference(recorded: Canonical, received: Canonical) -> _Difference:
+    """Return the first thing that differs."""
     if not _closeness(recorded.path, received.path)[0]:
-        return "path", *_shown(recorded.path, received.path)
+        return _Difference("path", *_shown(recorded.path, received.path))
     if recorded.method != received.method:
-        return "method", *_shown(recorded.method, received.method)
-    name, one, other = next(
-        leaf for leaf in _leaves(recorded, received) if leaf[1] != leaf[2]
+        return _Difference("method", *_shown(recorded.method, received.method))
+    leaf = next(
+        leaf for leaf in _leaves(recorded, received) if leaf.recorded != leaf.received
     )
-    return name, *_shown(one, other)
+    texts = _shown(leaf.recorded, leaf.received)
+    return _Difference(leaf.name, *texts, _rule_for(leaf, received.body.kind))
+
+
+# What looks like a value that every request has of its own.  It decides nothing: it is
+# only said.  Names of models and of versions must not look like it.
+_CHANGING = re.compile(
+    r"""
+    (?: [a-z]+ [_-] )*                      # in front of an id, as in req_… and call_…
+    (?: [0-9a-f]{8} (?: -[0-9a-f]{4} ){3} -[0-9a-f]{12}            # a UUID
+      | (?= [a-z]* [0-9] ) (?= [0-9]* [a-z] ) [0-9a-z]{12,} )      # letters and digits
+    | \d{4}-\d\d-\d\d (?: [T ] \d\d:\d\d [0-9:.,]* \s? (?: Z | [+-]\d\d:?\d\d )? )?
+    | [a-z]{3}, [ ] \d\d [ ] [a-z]{3} [ ] \d{4} [ ] [0-9:]{8} [ ] GMT
+    | 1\d{9} (?: \d{3} ){0,3} (?: \.\d+ )?  # Unix time from 2001 to 2033, in s to ns
+    | 0\.\d{12,}                            # of a generator of random numbers
+    """,
+    re.VERBOSE | re.IGNORECASE | re.ASCII,
+)
+
+
+def _changes(value: _Side) -> bool:
+    text = value.literal if isinstance(value, Number) else value
+    return isinstance(text, str) and _CHANGING.fullmatch(text) is not None
+
+
+def _rule_for(leaf: _Leaf, kind: str) -> str:
+    """Return the rule that would ignore a field that looks like an id or a time."""
+    root, *rest = leaf.path
+    # A header was asked for, and what a file holds is no id, though its hash looks so.
+    has_rule = rest and root != "headers" and not (kind == "form" and len(rest) > 1)
+    if not has_rule or not (_changes(leaf.recorded) and _changes(leaf.received)):
+        return ""
+    rule: list[Part] = [ANY if isinstance(part, int) else part for part in leaf.path]
+    rule[-1] = rest[-1]
+    # With a name above it, a field is told well enough.
+    return written(rule[len(rest) > 1 and isinstance(rest[0], str) :])
 
 
 def _shown(one: _Side, other: _Side) -> tuple[str, str]:
@@ -563,6 +745,8 @@ class Miss(Generic[T]):
     """That, in the nearest recording."""
     actual: str
     """That, in the request."""
+    rule: str = ""
+    """What would ignore it, where it looks like an id or a time: see `MatchRules`."""
 
     def to_json(
         self, describe: Callable[[T], Mapping[str, object]]
@@ -581,6 +765,12 @@ class Miss(Generic[T]):
             f"No recording matches {self.method} {self.path}: {why}; send a request "
             "that was recorded, or record this one with `sse-recorder record`."
         )
+        if self.rule:
+            message += (
+                " If that field is another in every request, as ids and times are,"
+                f" ignore it with --ignore {shlex.quote(self.rule)} (in Python:"
+                f" ignore=[{json.dumps(self.rule, ensure_ascii=False)}])."
+            )
         nearest = None if self.nearest is None else dict(describe(self.nearest))
         return {
             "error": {
@@ -636,9 +826,13 @@ class Matcher(Generic[T]):
     A recording answers a request whose content is equal and whose path matches; where
     the paths of several match, the closest ones answer, and as one series when they are
     equally close.
+
+    Args:
+        rules: what takes no part, and which headers do.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, rules: MatchRules = EXACT) -> None:
+        self._rules = rules
         self._entries: list[_Entry[T]] = []
         # By content, then by paths.
         self._groups: dict[str, dict[Paths, _Group]] = {}
@@ -665,7 +859,7 @@ class Matcher(Generic[T]):
             body: of the request.
             received_path: the path as the client sent it, where that is another.
         """
-        form = canonical(method, target, headers, body)
+        form = canonical(method, target, headers, body, self._rules)
         paths: Paths = (form.path,)
         if received_path and (received := _canonical_path(received_path)) != form.path:
             paths = (form.path, received)
@@ -688,7 +882,7 @@ class Matcher(Generic[T]):
         scope: str = "",
     ) -> T | Miss[T]:
         """Return the recording that answers a masked request, or why none does."""
-        live = canonical(method, target, headers, body)
+        live = canonical(method, target, headers, body, self._rules)
         closest = self._closest(live)
         if not closest:
             return self._miss(live)
@@ -747,7 +941,8 @@ class Matcher(Generic[T]):
             (
                 entry.recording,
                 replace(
-                    canonical(*entry.request), path=_best(entry.paths, live.path)[1]
+                    canonical(*entry.request, self._rules),
+                    path=_best(entry.paths, live.path)[1],
                 ),
             )
             for entry, rank in zip(self._entries, ranks, strict=True)

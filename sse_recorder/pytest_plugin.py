@@ -91,14 +91,26 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "Warn of recordings that are older; 0, the default, for never.",
         default="0",
     )
+    parser.addini(
+        "sse_recording_ignore",
+        "Fields of requests that take no part in matching, by name or by path, such as"
+        " request_id or messages[*].id. A mark's own ignore stands above it.",
+        type="linelist",
+    )
+    parser.addini(
+        "sse_recording_match_headers",
+        "Headers that do. A mark's own match_headers stands above it.",
+        type="linelist",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Declare the mark."""
     config.addinivalue_line(
         "markers",
-        f"{_MARK}(name, *, upstream, speed, step, faults, allow_unused): what the"
-        " fixtures sse_recording, sse_base_url and sse_client replay, or record.",
+        f"{_MARK}(name, *, upstream, speed, step, faults, ignore, match_headers,"
+        " allow_unused): what the fixtures sse_recording, sse_base_url and sse_client"
+        " replay, or record.",
     )
 
 
@@ -258,7 +270,11 @@ def _options(item: pytest.Item) -> dict[str, Options]:
         own = named.setdefault(name, {}) if name else shared
         own.update(mark.kwargs)
     config = item.config
-    first = {"speed": config.getoption("sse_speed")}
+    first: dict[str, Any] = {
+        "speed": config.getoption("sse_speed"),
+        "ignore": config.getini("sse_recording_ignore"),
+        "match_headers": config.getini("sse_recording_match_headers"),
+    }
     last = {"upstream": url} if (url := config.getoption("sse_upstream")) else {}
     return {
         name: Options(**first | shared | own | last)

@@ -22,13 +22,13 @@ from collections.abc import Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
 from threading import Lock
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypedDict
 
 from sse_recorder.errors import StoreError, UsageError
 from sse_recorder.exchange import Chunk, Exchange, Headers, Outcome, RequestHead
 from sse_recorder.faults import Disturbance, Spec, parse
 from sse_recorder.http1 import framing
-from sse_recorder.match import Matcher, Miss
+from sse_recorder.match import Matcher, MatchRules, Miss
 from sse_recorder.playback import (
     MAX_SPEED,
     Head,
@@ -62,6 +62,18 @@ class _Wishes(NamedTuple):
     scope: str
 
 
+class ReplayOptions(TypedDict, total=False):
+    """What every replay can be given, by the names that a `Repertoire` has for it."""
+
+    speed: float
+    pace: Pace | None
+    faults: Iterable[str | Spec]
+    seed: int
+    ignore: str | Iterable[str]
+    match_headers: str | Iterable[str]
+    redactor: Redactor | None
+
+
 class Repertoire:
     """The recordings of stores and cassettes, and how their replay went.
 
@@ -70,30 +82,38 @@ class Repertoire:
 
     Args:
         sources: folders and cassettes, in the order in which they answer.
-        pace: of every response.
+        speed: how many times as fast as recorded; `MAX_SPEED` for no waiting.
+        pace: the speed and more, in its place.
         faults: what is done to every response; see `sse_recorder.faults`.
         seed: what jitter and faults are drawn from.
+        ignore: fields of requests that take no part in matching, by name or by path,
+            such as `request_id`, `messages[*].id` or `query.ts`.
+        match_headers: names of headers that do.
         redactor: what masked the recordings.
 
     Raises:
         StoreError: a source cannot be read, or none has an exchange to serve.
-        UsageError: a fault is none.
+        UsageError: a fault is none, or what is to be ignored or matched.
     """
 
     def __init__(
         self,
         sources: Iterable[str | Path],
         *,
-        pace: Pace,
-        faults: Iterable[str | Spec],
-        seed: int,
-        redactor: Redactor | None,
+        speed: float = 1.0,
+        pace: Pace | None = None,
+        faults: Iterable[str | Spec] = (),
+        seed: int = 0,
+        ignore: str | Iterable[str] = (),
+        match_headers: str | Iterable[str] = (),
+        redactor: Redactor | None = None,
     ) -> None:
-        self.pace = pace
+        self.pace = pace or Pace(speed=speed)
         self.faults = tuple(parse(f) if isinstance(f, str) else f for f in faults)
         self.seed = seed
         self.redactor = redactor or Redactor()
-        self.matcher: Matcher[Recording] = Matcher()
+        rules = MatchRules.of(ignore, match_headers)
+        self.matcher: Matcher[Recording] = Matcher(rules)
         self.served = 0
         """Requests that were answered from a recording."""
         self.missed = 0

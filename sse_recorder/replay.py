@@ -15,10 +15,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from http import HTTPStatus
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Unpack
 
 from sse_recorder.clock import SYSTEM, Clock
 from sse_recorder.errors import UsageError
@@ -28,7 +28,6 @@ from sse_recorder.exchange import (
     ResponseHead,
     header,
 )
-from sse_recorder.faults import Spec
 from sse_recorder.http1.answers import send_json, send_json_error
 from sse_recorder.http1.connection import ConnectionHandler, StreamHandler
 from sse_recorder.http1.response import ResponseStream
@@ -40,12 +39,10 @@ from sse_recorder.playback import (
     End,
     Fail,
     Head,
-    Pace,
     Player,
     Step,
 )
-from sse_recorder.redact import Redactor
-from sse_recorder.repertoire import Repertoire
+from sse_recorder.repertoire import Repertoire, ReplayOptions
 from sse_recorder.timer import Timer
 
 log = logging.getLogger("sse_recorder.replay")
@@ -55,57 +52,44 @@ class ReplayServer(Repertoire):
     """Serves the exchanges of stores and cassettes.
 
     Requests are masked as they were while recording, and matched by
-    `sse_recorder.match`: equal method, query and content, and a path that is equal to
-    the client's or the upstream's, or ends the same; equal requests are answered in
-    recorded order, and the last one again when they run out.  A miss is answered with
-    404 and JSON that names the nearest recording and what differs.
+    `sse_recorder.match`: equal method, query and content, but for what `ignore` names,
+    and a path that is equal to the client's or the upstream's, or ends the same; equal
+    requests are answered in recorded order, and the last one again when they run out.
+    A miss is answered with 404 and JSON that names the nearest recording and what
+    differs.
     """
 
     def __init__(
         self,
         *sources: str | Path,
-        speed: float = 1.0,
-        pace: Pace | None = None,
-        faults: Iterable[str | Spec] = (),
-        seed: int = 0,
         step: bool = False,
         on_miss: HTTPStatus = HTTPStatus.NOT_FOUND,
         fallback: Callable[[], ConnectionHandler] | None = None,
         host: str = "127.0.0.1",
         port: int = 0,
-        redactor: Redactor | None = None,
         clock: Clock = SYSTEM,
         precise: bool = True,
+        **options: Unpack[ReplayOptions],
     ) -> None:
         """Load what is to be served.
 
         Args:
             sources: folders and cassettes, in the order in which they answer.
-            speed: how many times as fast as recorded; `MAX_SPEED` for no waiting.
-            pace: the speed and more, in its place.
-            faults: what is done to every response; see `sse_recorder.faults`.
-            seed: what jitter and faults are drawn from.
             step: hold every response back, until `release` lets events go.
             on_miss: the status of the answer to what matches no recording.
             fallback: makes what such requests of a connection go to instead, such as
                 `Recorder.connection`.
             host: the address to listen on.
             port: 0 picks one.
-            redactor: what masked the recordings.
             clock: what due times are measured on.
             precise: see `timer.Timer`.
+            options: speed, faults, what is ignored and more; see `Repertoire`.
 
         Raises:
             StoreError: a source cannot be read, or none has an exchange to serve.
-            UsageError: a fault is none.
+            UsageError: an option is none.
         """
-        super().__init__(
-            sources,
-            pace=pace or Pace(speed=speed),
-            faults=faults,
-            seed=seed,
-            redactor=redactor,
-        )
+        super().__init__(sources, **options)
         self.on_miss = on_miss
         self.fallback = fallback
         self.clock = clock

@@ -25,10 +25,10 @@ Nothing here knows of pytest; `sse_recorder.pytest_plugin` is the shell round it
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -37,14 +37,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple, Self
 
 from sse_recorder.background import Service, running
 from sse_recorder.clock import SYSTEM, Clock
 from sse_recorder.errors import SSERecorderError, StoreError, UsageError
 from sse_recorder.exchange import Chunk, Exchange, Outcome, RequestHead
-from sse_recorder.match import Miss
+from sse_recorder.match import MatchRules, Miss, canonical
 from sse_recorder.playback import MAX_SPEED, Lateness, Recording
 from sse_recorder.proxy import Recorder
 from sse_recorder.redact import Redactor
@@ -52,23 +51,7 @@ from sse_recorder.repertoire import speed_of
 from sse_recorder.replay import ReplayServer
 from sse_recorder.store.cassette import dumps
 from sse_recorder.store.store import Store
-
-if TYPE_CHECKING:
-    import httpx
-    import httpx2
-
-    class _Transport(
-        httpx.BaseTransport,
-        httpx2.BaseTransport,
-        httpx.AsyncBaseTransport,
-        httpx2.AsyncBaseTransport,
-    ):
-        """What type checkers take our transport for."""
-
-        def handle_request(self, request: Any) -> Any: ...
-        async def handle_async_request(self, request: Any) -> Any: ...
-else:
-    _Transport = object
+from sse_recorder.transport.shell import Library, Shell, library_of
 
 PATIENCE_S: Final = 1.0
 """How long a response that its client has closed may take to be over."""
@@ -107,6 +90,10 @@ class Options:
     """Whether replayed events wait for `release`."""
     faults: str | Sequence[str] = ()
     """What is done to replayed responses; see `sse_recorder.faults`."""
+    ignore: str | Sequence[str] = ()
+    """Fields of requests that take no part in matching; see `sse_recorder.match`."""
+    match_headers: str | Sequence[str] = ()
+    """Headers that do."""
     allow_unused: bool = False
     """Whether the test need not ask for every recording."""
 
@@ -192,6 +179,7 @@ class SSERecording:
             mode = Mode.NEW_EPISODES
         self._mode = mode
         self._options = options
+        self._rules = MatchRules.of(options.ignore, options.match_headers)
         self._place = place
         self._clock = clock
         self._redactor = redactor or Redactor()
@@ -247,6 +235,8 @@ class SSERecording:
             speed=MAX_SPEED if is_max else speed_of(str(options.speed)),
             step=options.step,
             faults=[faults] if isinstance(faults, str) else faults,
+            ignore=options.ignore,
+            match_headers=options.match_headers,
             fallback=self._recorder.connection if self._recorder else None,
             redactor=self._redactor,
             clock=self._clock,
@@ -403,11 +393,11 @@ class SSERecording:
 
     def _write(self, new: list[tuple[Exchange, list[Chunk]]]) -> None:
         """Put a cassette in the place of the one that is there, when all is written."""
-        keys = {exchange.request_key for exchange, _ in new}
+        keys = {self._key(exchange) for exchange, _ in new}
         text = [
             dumps(exchange, chunks)
             for exchange, chunks in self._before()
-            if self._mode is Mode.NEW_EPISODES or exchange.request_key not in keys
+            if self._mode is Mode.NEW_EPISODES or self._key(exchange) not in keys
         ]
         text += [dumps(exchange, chunks) for exchange, chunks in new]
         folder = self.path.parent
@@ -420,6 +410,11 @@ class SSERecording:
             Path(name).replace(self.path)
         finally:
             Path(name).unlink(missing_ok=True)
+
+    def _key(self, exchange: Exchange) -> str:
+        """Return what two requests share that are the same to this test."""
+        request = exchange.request_headers, exchange.request_body
+        return canonical(exchange.method, exchange.target, *request, self._rules).key
 
     def _before(self) -> Iterator[tuple[Exchange, list[Chunk]]]:
         """Give the recordings that are there already and may be kept."""
@@ -443,7 +438,10 @@ class SSERecording:
         )
 
     def _missed(self, misses: list[Miss[Recording]], count: int) -> str:
-        lines = [line for miss in misses[:SHOWN_MAX] for line in _miss_lines(miss)]
+        ignored = self._options.ignore
+        known = [ignored] if isinstance(ignored, str) else list(ignored)
+        shown = misses[:SHOWN_MAX]
+        lines = [line for miss in shown for line in _miss_lines(miss, known)]
         return (
             f"{_counted(count, 'request')} had no recording in {self.shown_path}:\n\n"
             f"{_listed(lines, count - SHOWN_MAX)}\n\n"
@@ -495,7 +493,7 @@ class SSERecording:
             )
 
 
-class ServerTransport(_Transport):
+class ServerTransport(Shell):
     """A transport that takes whatever a client asks for to one server.
 
     It is for clients whose base URL cannot be changed.  One object serves httpx and
@@ -507,7 +505,7 @@ class ServerTransport(_Transport):
 
     def __init__(self, url: str) -> None:
         self._url = url
-        self._inner: dict[tuple[str, str], Any] = {}
+        self._inner: dict[tuple[Library, str], Any] = {}
 
     def handle_request(self, request: Any) -> Any:
         """Send a request, and return its response."""
@@ -520,14 +518,13 @@ class ServerTransport(_Transport):
         return await inner.handle_async_request(self._moved(request))
 
     def _for(self, request: Any, kind: str) -> Any:
-        library = _library(request)
-        key = (library.__name__, kind)
-        if key not in self._inner:
-            self._inner[key] = getattr(library, kind)(trust_env=False)
-        return self._inner[key]
+        library = library_of(request)
+        if (library, kind) not in self._inner:
+            self._inner[library, kind] = getattr(library, kind)(trust_env=False)
+        return self._inner[library, kind]
 
     def _moved(self, request: Any) -> Any:
-        library = _library(request)
+        library = library_of(request)
         server = library.URL(self._url)
         # A new one, because the response's own request is to be the client's.
         return library.Request(
@@ -538,28 +535,6 @@ class ServerTransport(_Transport):
             extensions=request.extensions,
         )
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None = None,
-        exc_value: BaseException | None = None,
-        traceback: TracebackType | None = None,
-    ) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None = None,
-        exc_value: BaseException | None = None,
-        traceback: TracebackType | None = None,
-    ) -> None:
-        await self.aclose()
-
     def close(self) -> None:
         """Close the connections."""
         for key in [key for key in self._inner if key[1] == "HTTPTransport"]:
@@ -569,11 +544,6 @@ class ServerTransport(_Transport):
         """Close the connections of a client with `await`."""
         for key in [key for key in self._inner if key[1] == "AsyncHTTPTransport"]:
             await self._inner.pop(key).aclose()
-
-
-def _library(request: Any) -> Any:
-    """Return the module httpx or httpx2, whose request it is."""
-    return sys.modules[type(request).__module__.partition(".")[0]]
 
 
 class _Together:
@@ -617,7 +587,7 @@ def _wait(condition: Callable[[], bool], patience_s: float = PATIENCE_S) -> None
         time.sleep(_PAUSE_S)
 
 
-def _miss_lines(miss: Miss[Recording]) -> Iterator[str]:
+def _miss_lines(miss: Miss[Recording], ignored: list[str]) -> Iterator[str]:
     yield f"{miss.method} {miss.path}"
     if miss.nearest is None:
         return
@@ -625,6 +595,10 @@ def _miss_lines(miss: Miss[Recording]) -> Iterator[str]:
     yield f"    differs in  {miss.field}"
     yield f"    recorded    {miss.expected}"
     yield f"    received    {miss.actual}"
+    if miss.rule:
+        # The closest mark counts alone, so it has to name what is ignored already.
+        rules = json.dumps([*ignored, miss.rule], ensure_ascii=False)
+        yield f"    to ignore   @pytest.mark.sse_recording(ignore={rules})"
 
 
 def _line(exchange: Exchange) -> str:

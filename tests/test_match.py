@@ -16,6 +16,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from sse_recorder.credentials import _FORMS
+from sse_recorder.errors import UsageError
 from sse_recorder.exchange import Headers, RequestHead
 from sse_recorder.match import (
     ABSENT,
@@ -24,10 +25,12 @@ from sse_recorder.match import (
     PARSED_BYTES_MAX,
     BodyDigest,
     Matcher,
+    MatchRules,
     Miss,
     canonical,
     request_key,
 )
+from sse_recorder.paths import Path, ends, ignoring, written
 from sse_recorder.redact import Redactor
 
 JSON: Headers = (("Content-Type", "application/json"),)
@@ -416,20 +419,18 @@ def test_changing_any_leaf_changes_the_key_and_is_named(
     changed = json.loads(json.dumps({"root": value}))
     place: Any = changed
     key: Any = "root"
-    name = "body.root"
+    path: list[str | int] = ["body", "root"]
     while isinstance(place[key], (dict, list)) and place[key]:
         place = place[key]
         if isinstance(place, dict):
             key = data.draw(st.sampled_from(sorted(place)))
-            bare = re.fullmatch("[A-Za-z_][A-Za-z0-9_-]*", key)
-            name += f".{key}" if bare else f"[{json.dumps(key)}]"
         else:
             key = data.draw(st.integers(0, len(place) - 1))
-            name += f"[{key}]"
+        path.append(key)
     assume(json.dumps(place[key]) != json.dumps(new))
     place[key] = new
     found, expected, actual = json_differs({"root": value}, changed)
-    assert found == name
+    assert found == written(path)
     assert expected != actual
 
 
@@ -963,6 +964,384 @@ def test_a_miss_shows_masks_as_masks(
     assert differs(one, other) == expected
 
 
+# --- rules ----------------------------------------------------------------------------
+
+
+def same(
+    one: tuple[str, Headers, bytes],
+    other: tuple[str, Headers, bytes],
+    *ignore: str,
+    match_headers: str | tuple[str, ...] = (),
+) -> bool:
+    """Tell whether two POST requests are the same under some rules."""
+    rules = MatchRules.of(ignore, match_headers)
+    keys = {canonical("POST", *request, rules).key for request in (one, other)}
+    return len(keys) == 1
+
+
+def same_json(one: object, other: object, *ignore: str) -> bool:
+    """Tell whether two JSON bodies are the same under some rules."""
+    sides = [(CHAT, JSON, json.dumps(side).encode()) for side in (one, other)]
+    return same(sides[0], sides[1], *ignore)
+
+
+@pytest.mark.parametrize(
+    ("rule", "one", "other"),
+    [
+        ("id", {"id": 1, "a": [{"id": 2}]}, {"a": [{"id": 3}]}),
+        ("metadata.request_id", {"metadata": {"request_id": 1}}, {"metadata": {}}),
+        ("body.metadata", {"metadata": {"request_id": 1}}, {}),
+        ("m[*].id", {"m": [{"id": 1}, {"a": 1}]}, {"m": [{}, {"a": 1, "id": [2]}]}),
+        ("m[1]", {"m": [1, 2]}, {"m": [1]}),
+        ("m[0]", {"m": [1, 2, 3]}, {"m": [{"a": 1}, 2, 3]}),
+        ("m[*]", {"m": [1, 2, 3]}, {"m": []}),
+        ("body[*].id", [{"id": 1}], [{"id": 2}]),
+        ('["a.b"]', {"a.b": 1}, {}),
+        ("$.a", {"a": 1}, {"a": None}),
+    ],
+)
+def test_an_ignored_field_may_be_anything_or_absent(
+    rule: str, one: object, other: object
+) -> None:
+    """With all that is below it; without the rule it decides."""
+    assert same_json(one, other, rule)
+    assert not same_json(one, other)
+
+
+@pytest.mark.parametrize(
+    ("rule", "one", "other"),
+    [
+        # What is above it, and what has its name elsewhere.
+        ("a.b", {"a": {"b": 1}}, {}),
+        ("a.b", {"b": 1}, {"b": 2}),
+        ("a.b", {"a": {"c": {"b": 1}}}, {"a": {"c": {"b": 2}}}),
+        ("a[0]", {"a": [1, 2]}, {"a": [1, 3]}),
+        # An item that is ignored keeps the places of the others.
+        ("a[0]", {"a": [1, 2]}, {"a": [2]}),
+        ("a[0]", {"a": [1, 2]}, {"a": [1, 2, 2]}),
+        ("a[0]", {"a": [7, 2]}, {"a": [[], 3]}),
+        # No name of a field.
+        ("body", {"a": 1}, {"a": 2}),
+        ("query", {"a": 1}, {"a": 2}),
+        ("A", {"a": 1}, {"a": 2}),
+    ],
+)
+def test_what_no_rule_leads_to_decides(rule: str, one: object, other: object) -> None:
+    """A rule is no more than it says."""
+    assert not same_json(one, other, rule)
+
+
+RULES = ("a", "b", "a.b", "a[0]", "a[*].b", "body.a", "*.a", "[1]", "body.*", "[*].b")
+SMALL_JSON = st.recursive(
+    st.sampled_from([0, 1, "0", None]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["a", "b", "body"]), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+
+
+def what_counts(
+    value: Any, rules: list[str], path: Path = ("body",)
+) -> set[tuple[Path, str]]:
+    """Return every path to which no rule leads, with what is there."""
+    if len(path) > 1 and any(ends(ignoring(rule), path) for rule in rules):
+        return set()
+    inner: Any = enumerate(value) if isinstance(value, list) else ()
+    if isinstance(value, dict):
+        inner = value.items()
+    kind = type(value).__name__ if isinstance(value, (dict, list)) else repr(value)
+    return {(path, kind)}.union(
+        *(what_counts(child, rules, (*path, part)) for part, child in inner)
+    )
+
+
+@given(
+    one=SMALL_JSON,
+    other=SMALL_JSON,
+    rules=st.lists(st.sampled_from(RULES), min_size=1, max_size=3),
+)
+def test_requests_are_the_same_when_all_that_counts_is(
+    one: object, other: object, rules: list[str]
+) -> None:
+    """What is ignored never decides, and what is not always does."""
+    expected = what_counts(one, rules) == what_counts(other, rules)
+    assert same_json(one, other, *rules) == expected
+
+
+@given(value=JSON_VALUES, noise=JSON_VALUES, data=st.data())
+def test_an_ignored_field_may_be_added_anywhere(
+    value: object, noise: object, data: st.DataObject
+) -> None:
+    """Whatever its value is; beside it, everything decides as before."""
+
+    def noisy(part: Any) -> Any:
+        if isinstance(part, list):
+            return [noisy(item) for item in part]
+        if not isinstance(part, dict):
+            return part
+        more = {"request-id": noise} if data.draw(st.booleans()) else {}
+        return {**{name: noisy(item) for name, item in part.items()}, **more}
+
+    assert same_json({"root": value}, noisy({"root": value}), "request-id")
+    assert not same_json({"root": value}, noisy({"root": [value]}), "request-id")
+
+
+def test_equal_names_are_ignored_together() -> None:
+    """Which of them is which, a rule cannot say."""
+    one, other = (CHAT, JSON, b'{"a":1,"a":2,"b":1}'), (CHAT, JSON, b'{"b":1}')
+    assert same(one, other, "a")
+
+
+@pytest.mark.parametrize(
+    ("depth", "is_json"), [(JSON_DEPTH_MAX - 2, True), (JSON_DEPTH_MAX - 1, False)]
+)
+def test_a_field_is_ignored_as_deep_as_json_is_read(
+    depth: int, *, is_json: bool
+) -> None:
+    """Deeper JSON is bytes, which have no fields."""
+    one, other = (
+        (CHAT, JSON, f'{"[" * depth}{{"id":{n}}}{"]" * depth}'.encode()) for n in (1, 2)
+    )
+    assert same(one, other, "id") == is_json
+
+
+@pytest.mark.parametrize(
+    ("rule", "one", "other"),
+    [
+        ("query.ts", ("/a?ts=1&x=1", (), b""), ("/a?x=1", (), b"")),
+        ("ts", ("/a?ts=1&ts=3", (), b""), ("/a?ts=2", (), b"")),
+        ("query.*", ("/a?ts=1", (), b""), ("/a?x=2", (), b"")),
+        ('query["a[]"]', ("/a?a[]=1", (), b""), ("/a", (), b"")),
+        ("ts", ("/a", FORM, b"ts=1&x=1"), ("/a", FORM, b"x=1&ts=2&ts=3")),
+        ("body.ts", ("/a", FORM, b"ts=1"), ("/a", FORM, b"")),
+        ("body.ts", ("/a", FORM, b"ts=1"), ("/a", (), b"")),
+        ("file.filename", upload(name="a.txt"), upload(name="b.txt")),
+        ("body.file", upload(data="one"), upload(data="two")),
+    ],
+)
+def test_fields_of_queries_and_forms_are_ignored_like_those_of_json(
+    rule: str, one: tuple[str, Headers, bytes], other: tuple[str, Headers, bytes]
+) -> None:
+    """By the paths that a miss has for them; a form without fields is no body."""
+    assert same(one, other, rule)
+    assert not same(one, other)
+    assert not same(one, other, f"{rule}.x")
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (("/a?x=1", FORM, b""), ("/a", FORM, b"x=1")),
+        (("/a?x=1", (), b""), ("/a?x=2", (), b"")),
+        (("/a", FORM, b"x=1"), ("/a", FORM, b"x=2")),
+    ],
+)
+def test_a_rule_for_one_place_leaves_the_others(
+    one: tuple[str, Headers, bytes], other: tuple[str, Headers, bytes]
+) -> None:
+    """A query is not the body, and no name is another."""
+    assert not same(one, other, "query.y", "body.y", "y", "query", "body")
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [
+        ([("X-Tenant", "a")], [("x-tenant", " a ")], True),
+        ([("X-Tenant", "a")], [("X-Tenant", "A")], False),
+        ([("X-Tenant", "a")], [], False),
+        ([], [], True),
+        ([("X-Tenant", "")], [], False),
+        ([("X-Tenant", "a"), ("X-Tenant", "b")], [("X-Tenant", "a, b")], True),
+        ([("X-Tenant", "a"), ("X-Tenant", "b")], [("X-Tenant", "b, a")], False),
+        ([("X-Other", "a")], [("X-Other", "b")], True),
+        ([("X-Tenant", "a")], [("X-Tenants", "a")], False),
+    ],
+)
+def test_a_header_takes_part_when_it_is_asked_to(
+    one: list[tuple[str, str]], other: list[tuple[str, str]], *, expected: bool
+) -> None:
+    """By its value, whatever the case of its name; absent twice is equal."""
+    sides = [(CHAT, (*JSON, *more), b"{}") for more in (one, other)]
+    assert same(sides[0], sides[1], match_headers="x-TENANT") == expected
+    assert same(sides[0], sides[1])
+
+
+def test_a_rule_for_what_is_not_there_changes_no_key() -> None:
+    """And without rules the keys are those that stores have."""
+    request = ("POST", CHAT, JSON, b'{"a":1}')
+    rules = MatchRules.of(["b", "query.b"], ["x-tenant"])
+    assert canonical(*request, rules).key == request_key(*request)
+
+
+@pytest.mark.parametrize(
+    ("ignore", "match_headers", "message"),
+    [
+        ("", (), "'' is neither a name nor a path"),
+        (["a", "b..c"], (), "'b..c' is neither a name nor a path"),
+        ("*", (), "neither a name nor a path"),
+        ((), "", "'' is not the name of a header; write x-tenant, say"),
+        ((), ["x-tenant: a"], "'x-tenant: a' is not the name of a header"),
+        ((), "x-tenant,y", "'x-tenant,y' is not the name of a header"),
+    ],
+)
+def test_what_is_no_rule_is_refused_at_once(
+    ignore: str | list[str], match_headers: str | list[str], message: str
+) -> None:
+    """And not when the first request misses."""
+    with pytest.raises(UsageError, match=re.escape(message)):
+        MatchRules.of(ignore, match_headers)
+
+
+def test_one_rule_alone_is_not_its_letters() -> None:
+    """Who forgets the brackets does not ignore fields of one letter."""
+    assert MatchRules.of("id", "X-A") == MatchRules.of(["id"], ["x-a"])
+
+
+def test_requests_that_rules_make_equal_are_answered_in_recorded_order() -> None:
+    """They are one series, whatever was recorded in the ignored field."""
+    matcher: Matcher[str] = Matcher(MatchRules.of("request_id", ()))
+    for name, text in (
+        ("a", '{"request_id":1,"m":"hi"}'),
+        ("other", '{"request_id":1,"m":"ho"}'),
+        ("b", '{"m":"hi","request_id":2}'),
+    ):
+        matcher.add(name, "POST", "/x", JSON, text.encode())
+    # As if the second were asked for first: only the order counts.
+    texts = [f'{{"request_id":{n},"m":"hi"}}' for n in (2, 1, 7)]
+    assert [asked(matcher, "/x", text) for text in texts] == ["a", "b", "b"]
+    assert matcher.unused() == ["other"]
+    assert asked(matcher, "/x", '{"m":"ho"}') == "other"
+
+
+# --- what an ignored field would be --------------------------------------------------
+
+
+def suggested(recorded: object, received: object) -> str:
+    """Return the rule that a miss of two JSON bodies suggests."""
+    matcher: Matcher[str] = Matcher()
+    matcher.add("one", "POST", CHAT, JSON, json.dumps(recorded).encode())
+    received_body = json.dumps(received).encode()
+    return find_miss(matcher, "POST", CHAT, JSON, received_body).rule
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (
+            "0193a0c4-7d3e-7abc-9def-0123456789ab",
+            "A193A0C4-7D3E-4ABC-9DEF-000000000000",
+        ),
+        ("0193a0c47d3e7abc9def0123456789ab", "f193a0c47d3e7abc9def0123456789ab"),
+        ("01ARZ3NDEKTSV4RRFFQ69G5FAV", "01BX5ZZKBKACTAV9WEVGEMMVS0"),
+        ("req_011CRhtCu1UMh2Cd", "req_0aQCRhtCu1UMh2Ce"),
+        ("call_a8KMrt39kdPqWz", "toolu_01A09q90qw90lq"),
+        ("2026-11-23", "2026-11-24"),
+        ("2026-11-23T10:15:30Z", "2026-11-23 10:15:30.123456+01:00"),
+        ("Mon, 23 Nov 2026 10:15:30 GMT", "Tue, 24 Nov 2026 10:15:30 GMT"),
+        (1795428930, 1795428930.125),
+        (1795428930123, "1795428930123456789"),
+        (0.8444218515250481, 0.7579544029403025),
+    ],
+)
+def test_a_rule_is_suggested_for_ids_times_and_random_values(
+    one: object, other: object
+) -> None:
+    """Both sides look like it; a value that is not there may mean something."""
+    assert suggested({"m": {"f": one}}, {"m": {"f": other}}) == "m.f"
+    assert suggested({"m": {"f": one}}, {"m": {}}) == ""
+    assert suggested({"m": {"f": one}}, {"m": {"f": "hello"}}) == ""
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("hello", "goodbye"),
+        ("gpt-4o-mini-2024-07-18", "gpt-4o-2024-08-06"),
+        ("claude-sonnet-4-5-20250929", "claude-opus-4-1-20250805"),
+        ("meta-llama/Llama-3.3-70B-Instruct-Turbo", "Qwen/Qwen2.5-72B-Instruct-Turbo"),
+        ("I met you on 2026-11-23", "I met you on 2026-11-24"),
+        (1, 2),
+        (200, 4096),
+        (0.7, 0.2),
+        (True, False),
+        ({"id": 1}, []),
+    ],
+)
+def test_no_rule_is_suggested_for_what_means_something(
+    one: object, other: object
+) -> None:
+    """Texts, models and settings are what a test is about."""
+    assert suggested({"m": {"f": one}}, {"m": {"f": other}}) == ""
+
+
+UUIDS = ("0193a0c4-7d3e-7abc-9def-0123456789ab", "0193a0c4-7d3e-7abc-9def-0123456789ac")
+
+
+@pytest.mark.parametrize(
+    ("template", "rule"),
+    [
+        ({"metadata": {"request_id": UUIDS}}, "metadata.request_id"),
+        # Alone a name would be one at any depth.
+        ({"request_id": UUIDS}, "body.request_id"),
+        ({"messages": [{}, {"id": UUIDS}]}, "messages[*].id"),
+        ([{"id": UUIDS}], "body[*].id"),
+        ({"a": {"b c": {"d.e": UUIDS}}}, 'a["b c"]["d.e"]'),
+        # The other items of a list may be no ids.
+        ({"stop": [{}, UUIDS]}, "stop[1]"),
+    ],
+)
+def test_a_suggested_rule_is_no_wider_than_it_has_to_be(
+    template: object, rule: str
+) -> None:
+    """It is a path, in which only the numbers of items are any."""
+    one, other = (
+        json.loads(json.dumps(template).replace(json.dumps(UUIDS), json.dumps(uuid)))
+        for uuid in UUIDS
+    )
+    assert suggested(one, other) == rule
+    assert same_json(one, other, rule)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "rule"),
+    [
+        (("/a?ts=1795428930", (), b""), ("/a?ts=1795428931", (), b""), "query.ts"),
+        (("/a", FORM, b"ts=1795428930"), ("/a", FORM, b"ts=1795428931"), "body.ts"),
+        # The hash of a file looks like an id, and is its content.
+        (upload(data="one"), upload(data="two"), ""),
+        (("/a", (), b"one"), ("/a", (), b"two"), ""),
+        ((f"/a/{UUIDS[0]}", (), b""), (f"/a/{UUIDS[1]}", (), b""), ""),
+    ],
+)
+def test_a_rule_is_suggested_where_there_can_be_one(
+    one: tuple[str, Headers, bytes], other: tuple[str, Headers, bytes], rule: str
+) -> None:
+    """Only fields can be ignored."""
+    matcher: Matcher[str] = Matcher()
+    matcher.add("one", "POST", *one)
+    assert find_miss(matcher, "POST", *other).rule == rule
+
+
+@given(value=JSON_VALUES, data=st.data())
+def test_a_suggested_rule_ignores_what_it_is_suggested_for(
+    value: object, data: st.DataObject
+) -> None:
+    """Wherever it is, and whatever is its name."""
+    sides: list[Any] = [json.loads(json.dumps({"root": value})) for _ in range(2)]
+    places, key = sides, "root"
+    while isinstance(places[0][key], (dict, list)) and places[0][key]:
+        places = [place[key] for place in places]
+        keys = (
+            sorted(places[0]) if isinstance(places[0], dict) else range(len(places[0]))
+        )
+        key = data.draw(st.sampled_from(keys))
+    for place, text in zip(places, UUIDS, strict=True):
+        place[key] = text
+    assert same_json(*sides, suggested(*sides))
+
+
 # --- missing --------------------------------------------------------------------------
 
 
@@ -1043,6 +1422,49 @@ def test_a_miss_names_the_part_that_differs(
     assert differs(recorded, received) == expected
 
 
+@pytest.mark.parametrize(
+    ("target", "tenant", "body", "expected"),
+    [
+        ("/a?x=1", "b", b"2", ("headers.x-tenant", "a", "b")),
+        ("/a?x=1", None, b"2", ("headers.x-tenant", "a", ABSENT)),
+        ("/a?x=2", "b", b"2", ("query.x", "1", "2")),
+        ("/a?x=1", "a", b"2", ("body", "1", "2")),
+    ],
+)
+def test_a_miss_names_a_header_that_takes_part(
+    target: str, tenant: str | None, body: bytes, expected: tuple[str, str, str]
+) -> None:
+    """Behind the query and before the body; what was asked for is not ignored."""
+    matcher: Matcher[str] = Matcher(MatchRules.of((), "X-Tenant"))
+    matcher.add("one", "POST", "/a?x=1", (*JSON, ("X-Tenant", "a")), b"1")
+    more = () if tenant is None else (("x-tenant", tenant),)
+    miss = find_miss(matcher, "POST", target, (*JSON, *more), body)
+    assert (miss.field, miss.expected, miss.actual) == expected
+    assert miss.rule == ""
+
+
+@pytest.mark.parametrize(
+    ("recorded", "received", "expected"),
+    [
+        ([1, 2, {"id": 1, "t": "x"}], [3, 2, {"t": "y"}], ("body.m[2].t", "x", "y")),
+        ([], [3, 2], ("body.m[1]", ABSENT, "2")),
+        ([3, 2], [4], ("body.m[1]", "2", ABSENT)),
+    ],
+)
+def test_a_miss_names_nothing_that_is_ignored(
+    recorded: object, received: object, expected: tuple[str, str, str]
+) -> None:
+    """Items keep the numbers that they have in the request."""
+    matcher: Matcher[str] = Matcher(MatchRules.of(["id", "m[0]"], ()))
+    one, other = (
+        json.dumps({"id": number, "m": items}).encode()
+        for number, items in enumerate((recorded, received))
+    )
+    matcher.add("one", "POST", "/a", JSON, one)
+    miss = find_miss(matcher, "POST", "/a", JSON, other)
+    assert (miss.field, miss.expected, miss.actual) == expected
+
+
 def test_a_miss_names_the_method() -> None:
     """A request that was recorded with another method differs in that."""
     miss = find_miss(filled(("a", "/x", "{}")), "PUT", "/x", JSON, b"{}")
@@ -1114,3 +1536,19 @@ def test_a_miss_tells_the_client_what_to_do(
             **difference,
         }
     }
+
+
+def test_a_miss_tells_how_to_ignore_what_looks_like_an_id() -> None:
+    """On the command line and in Python, ready to be typed; and it serves nothing."""
+    one, other = ({"messages": [{"id": text}]} for text in UUIDS)
+    matcher: Matcher[str] = Matcher()
+    matcher.add("one", "POST", "/x", JSON, json.dumps(one).encode())
+    miss = find_miss(matcher, "POST", "/x", JSON, json.dumps(other).encode())
+    told: Any = miss.to_json(lambda name: {"exchange_id": name})
+    assert told["error"]["message"] == (
+        "No recording matches POST /x: the nearest recording differs in"
+        " body.messages[0].id; send a request that was recorded, or record this one"
+        " with `sse-recorder record`. If that field is another in every request, as ids"
+        " and times are, ignore it with --ignore 'messages[*].id' (in Python:"
+        ' ignore=["messages[*].id"]).'
+    )

@@ -308,6 +308,66 @@ def test_a_miss_says_what_differs_and_what_to_type(project: Project) -> None:
     )
 
 
+def asking(number: int, mark: str = "", **headers: str) -> str:
+    """Return a test whose request has an id of its own, and a time."""
+    uuid = f"0193a0c4-7d3e-7abc-9def-{number:012}"
+    body = {"message": "hello", "run": {"id": uuid}, "at": 1_795_428_930 + number}
+    return (
+        f"{mark}\ndef test_hello(sse_client):\n"
+        f"    sse_client.post('/chat', json={body}, headers={headers})\n"
+    )
+
+
+def test_what_is_another_in_every_run_is_ignored_by_a_mark(project: Project) -> None:
+    """Each miss says what to write, with what is written there already."""
+    project.write(asking(1))
+    project.run(passed=1)
+    rules: list[str] = []
+    for rule, differs in (("body.at", "body.at"), ("run.id", "body.run.id")):
+        mark = f"@pytest.mark.sse_recording(ignore={json.dumps(rules)})"
+        project.write(asking(2, mark))
+        result = project.run(passed=1, errors=1)
+        rules.append(rule)
+        result.stdout.fnmatch_lines(
+            [
+                f"        differs in  {differs}",
+                "        recorded    *",
+                "        received    *",
+                "        to ignore   @pytest.mark.sse_recording("
+                f"ignore={json.dumps(rules)})".replace("[", "[[]"),
+                "",
+            ],
+            consecutive=True,
+        )
+    mark = f"@pytest.mark.sse_recording(ignore={json.dumps(rules)})"
+    project.write(asking(3, mark))
+    project.run(passed=1)
+    assert project.api.asked == ["/chat"]
+
+
+def test_a_project_says_once_what_takes_part(project: Project) -> None:
+    """In its ini file; a mark stands above it."""
+    project.pytester.makeini(
+        """
+        [pytest]
+        sse_recording_ignore =
+            run.id
+            at
+        sse_recording_match_headers = X-Tenant
+        """
+    )
+    project.write(asking(1))
+    project.run(passed=1)
+    project.write(asking(2))
+    project.run(passed=1)
+    project.write(asking(2, **{"x-tenant": "b"}))
+    said(project.run(passed=1, errors=1), "differs in headers.x-tenant")
+    mark = "@pytest.mark.sse_recording(ignore='at', match_headers=())"
+    project.write(asking(2, mark, **{"x-tenant": "b"}))
+    said(project.run(passed=1, errors=1), "differs in body.run.id")
+    assert project.api.asked == ["/chat"]
+
+
 def test_many_misses_are_not_all_listed(project: Project) -> None:
     """The first few tell what is wrong."""
     project.write(saying("hello"))
@@ -641,7 +701,7 @@ def test_a_test_can_have_several_recordings(project: Project) -> None:
 
 UNKNOWN = (
     "@pytest.mark.sse_recording does not know 'b', 'upstrem'; it takes a name, and"
-    " upstream, speed, step, faults, allow_unused"
+    " upstream, speed, step, faults, ignore, match_headers, allow_unused"
 )
 
 
@@ -652,6 +712,7 @@ UNKNOWN = (
         ("speed=0", "*'0' is not a speed: give a number above 0, or max"),
         ("upstream='ftp://x'", "*ftp://x*"),
         ("faults='wobble'", "*wobble*"),
+        ("ignore=['a..b']", "*'a..b' is neither a name nor a path; write one*"),
     ],
 )
 def test_a_wrong_mark_says_what_would_be_right(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,13 @@ from recordings import CHUNKS, MS, exchange
 from sse_recorder.errors import StoreError, UsageError
 from sse_recorder.exchange import Outcome, RequestHead
 from sse_recorder.match import Miss
-from sse_recorder.playback import MAX_SPEED, Data, Pace
-from sse_recorder.repertoire import Answer, Repertoire, speed_of
+from sse_recorder.playback import MAX_SPEED, Data
+from sse_recorder.repertoire import Answer, Repertoire, ReplayOptions, speed_of
 from sse_recorder.store import cassette
 
 HEADERS = (("Content-Type", "application/json"),)
 BODY = b'{"b": 2, "a": 1}'
+TENANT = ("X-Tenant", "a")
 
 
 def repertoire(path: Path, **changes: Any) -> Repertoire:
@@ -31,8 +33,7 @@ def repertoire(path: Path, **changes: Any) -> Repertoire:
     ]
     file = path / "a.sse.jsonl"
     file.write_text("".join(cassette.dumps(one, CHUNKS) for one in takes))
-    options: dict[str, Any] = {"faults": (), "seed": 0, "redactor": None}
-    return Repertoire([file], pace=Pace(), **(options | changes))
+    return Repertoire([file], **changes)
 
 
 def ask(of: Repertoire, *headers: tuple[str, str], scope: str = "") -> Answer:
@@ -85,6 +86,36 @@ def test_a_miss_is_counted_by_who_answers_it(tmp_path: Path) -> None:
     assert (played.missed, list(played.misses)) == (1, [miss])
 
 
+def test_what_is_ignored_makes_requests_equal(tmp_path: Path) -> None:
+    """Recorded and live ones alike; a header that was asked for tells them apart."""
+    played = repertoire(tmp_path, ignore="b", match_headers=["x-tenant"])
+    head = RequestHead("POST", "/chat?x=1", HEADERS)
+    answers = [played.find(head, body) for body in (b'{"a":1}', b'{"a":1,"b":[]}')]
+    reasons = [
+        answer.exchange.reason for answer in answers if isinstance(answer, Answer)
+    ]
+    assert reasons == ["Take 1", "Take 2"]
+    miss = played.find(RequestHead("POST", "/chat?x=1", (*HEADERS, TENANT)), BODY)
+    assert isinstance(miss, Miss)
+    assert miss.field == "headers.x-tenant"
+
+
+@pytest.mark.parametrize("option", [{"ignore": "a..b"}, {"match_headers": "a b"}])
+def test_a_rule_that_is_none_is_refused_before_anything_is_read(
+    tmp_path: Path, option: ReplayOptions
+) -> None:
+    """Who mistypes one need not wait for a miss."""
+    with pytest.raises(UsageError, match=r"is neither a name|is not the name of"):
+        Repertoire([tmp_path / "nothing"], **option)
+
+
+def test_servers_and_transports_pass_on_every_option() -> None:
+    """What a repertoire can be given, they can be given by the same name."""
+    named = inspect.signature(Repertoire.__init__).parameters.values()
+    options = {one.name for one in named if one.kind is one.KEYWORD_ONLY}
+    assert options == ReplayOptions.__optional_keys__
+
+
 def test_lateness_is_told_by_how_many_streams_there_were(tmp_path: Path) -> None:
     """A replay that is late with a thousand streams may be punctual with one."""
     played = repertoire(tmp_path)
@@ -107,7 +138,7 @@ def test_a_repertoire_of_nothing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
         StoreError, match=r"a.sse.jsonl: no exchange that can be served"
     ):
-        Repertoire([file], pace=Pace(), faults=(), seed=0, redactor=None)
+        Repertoire([file])
 
 
 def test_a_speed_is_a_factor_or_max() -> None:

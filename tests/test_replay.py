@@ -129,6 +129,29 @@ def test_a_miss_names_the_nearest_recording_and_what_differs(
     run(main())
 
 
+def test_what_is_ignored_never_misses(run: Run, tmp_path: Path) -> None:
+    """Equal requests are answered in recorded order, whatever their ids are."""
+    takes = [
+        exchange(reason=f"Take {n}", request_body=b'{"a": 1, "b": %d}' % n)
+        for n in (1, 2)
+    ]
+
+    async def main() -> None:
+        path = saved(tmp_path / "a.sse.jsonl", *takes)
+        options = {"ignore": ["b"], "match_headers": ["X-Tenant"]}
+        async with replaying(path, MAX_SPEED, **options) as (_, client):
+            for number, body in ((1, '{"a":1,"b":9}'), (2, '{"a":1}')):
+                client.send(request(body))
+                assert f"Take {number}".encode() in await client.read_until(b"\r\n")
+                await client.read_until(b"\r\n0\r\n\r\n")
+            client.send(request().replace(b"Host", b"x-tenant: b\r\nHost"))
+            client.writer.write_eof()
+            error = (await client.read_all()).partition(b"\r\n\r\n")[2]
+            assert json.loads(error)["error"]["differs_in"] == "headers.x-tenant"
+
+    run(main())
+
+
 def test_who_replays_has_other_credentials_than_who_recorded(
     run: Run, tmp_path: Path
 ) -> None:

@@ -5,6 +5,7 @@ What pytest's users see of them is in `test_pytest_plugin.py`.
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from little_api import LittleApi, little_api
 from sse_recorder.clock import FakeClock
 from sse_recorder.errors import SSERecorderError, StoreError, UsageError
 from sse_recorder.playback import MAX_SPEED
+from sse_recorder.store.store import Store
 from sse_recorder.testing import Mode, Options, Place, ServerTransport, SSERecording
 
 DAY_NS = 86_400 * 1_000_000_000
@@ -173,6 +175,8 @@ def test_a_cassette_elsewhere_is_shown_by_its_whole_path(
         ({"upstream": "ftp://api"}, "ftp://api"),
         ({"speed": 0}, "not a speed"),
         ({"faults": ["wobble"]}, "wobble"),
+        ({"ignore": "a..b"}, "neither a name nor a path"),
+        ({"match_headers": ["a b"]}, "not the name of a header"),
     ],
 )
 def test_what_cannot_be_done_is_told_before_the_test(
@@ -182,6 +186,28 @@ def test_what_cannot_be_done_is_told_before_the_test(
     bench.record("hello")
     with pytest.raises(SSERecorderError, match=message):
         bench.recording("new_episodes", **options)
+
+
+@pytest.mark.parametrize("option", [{"ignore": ["a..b"]}, {"match_headers": ""}])
+def test_a_rule_that_is_none_is_refused_before_anything_is_recorded(
+    bench: Bench, api: LittleApi, option: dict[str, object]
+) -> None:
+    """Else the first replay would be what finds it."""
+    with pytest.raises(UsageError):
+        bench.recording("rewrite", **option)
+    assert (api.asked, [*bench.folder.iterdir()]) == ([], [])
+
+
+def test_what_is_ignored_is_recorded_in_place_of_what_was(bench: Bench) -> None:
+    """`all` keeps other recordings, and other is what a replay would tell apart."""
+    bench.record("one", "two")
+    for ignore, kept in (((), ["one", "two", "three"]), ("message", ["four"])):
+        with bench.recording("all", ignore=ignore) as recording:
+            say(recording, "three" if not ignore else "four")
+            assert recording.finish(has_passed=True).has_written
+        with Store.open(bench.path) as store:
+            said = [json.loads(e.request_body)["message"] for e in store.exchanges()]
+        assert said == kept
 
 
 def test_a_stale_cassette_is_as_old_as_its_oldest_exchange(bench: Bench) -> None:

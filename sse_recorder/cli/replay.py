@@ -126,6 +126,21 @@ class _ErrorStatus(click.ParamType[HTTPStatus]):
     " status=429,retry-after=2, drop@event:3 or reslice=1.  Can be given again.",
 )
 @option(
+    "--ignore",
+    metavar="PATH",
+    multiple=True,
+    only_in="replay",
+    help="A field of requests that takes no part in matching, by its name or its path,"
+    " such as request_id, messages[*].id or query.ts; may be repeated.",
+)
+@option(
+    "--match-header",
+    "match_headers",
+    metavar="NAME",
+    multiple=True,
+    help="A header of requests that does, by its value; may be repeated.",
+)
+@option(
     "--seed",
     type=int,
     default=0,
@@ -163,15 +178,16 @@ def replay(ctx: click.Context, /, **options: Any) -> int:
     """Serve recordings at the pace at which they came.
 
     SOURCE is a folder of recordings or a cassette.  A request is answered by the
-    recording with the same method, path, query and content; equal requests are
-    answered in recorded order, and the last one again when they run out.  What matches
-    none gets 404 with JSON that says what differs.  Ctrl-C ends it, and then it prints
-    how much later than due the bytes left.
+    recording with the same method, path, query and content, but for what --ignore
+    names; equal requests are answered in recorded order, and the last one again when
+    they run out.  What matches none gets 404 with JSON that says what differs.  Ctrl-C
+    ends it, and then it prints how much later than due the bytes left.
 
     \b
     sse-recorder replay
     sse-recorder replay recordings --listen 127.0.0.1:8788
     sse-recorder replay tests/chat.sse.jsonl --speed max --fault reset@event:12
+    sse-recorder replay tests/chat.sse.jsonl --ignore metadata.request_id
 
     With a command behind -- it serves while the command runs, and exits with its code.
     The variables from which SDKs read their base URL point to it.
@@ -224,6 +240,8 @@ def _server(options: Mapping[str, Any]) -> ReplayServer:
         *(options["sources"] or (options["store"],)),
         pace=pace,
         faults=options["faults"],
+        ignore=options["ignore"],
+        match_headers=options["match_headers"],
         seed=options["seed"],
         step=options["step"],
         on_miss=options["on_miss"],

@@ -18,23 +18,21 @@ What the repertoire finds, a `Player` plays, on the clock of the process.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import suppress
 from functools import cache, partial
 from http import HTTPStatus
 from pathlib import Path
 from threading import Event, Lock
-from typing import Any, Final, Literal, NoReturn, cast
+from typing import Any, Final, Literal, NoReturn, Unpack, cast
 from weakref import WeakSet
 
 from sse_recorder.clock import SYSTEM, Clock
 from sse_recorder.errors import ReplayMissError, UsageError
 from sse_recorder.exchange import Outcome
-from sse_recorder.faults import Spec
 from sse_recorder.match import Miss
-from sse_recorder.playback import Break, Data, Fail, Head, Pace, Player, Recording, Step
-from sse_recorder.redact import Redactor
-from sse_recorder.repertoire import Answer, Repertoire
+from sse_recorder.playback import Break, Data, Fail, Head, Player, Recording, Step
+from sse_recorder.repertoire import Answer, Repertoire, ReplayOptions
 from sse_recorder.timer import Timer
 from sse_recorder.transport.shell import (
     Library,
@@ -55,40 +53,26 @@ class ReplayTransport(Shell, Repertoire):
 
     Args:
         sources: folders and cassettes, in the order in which they answer.
-        speed: how many times as fast as recorded; `MAX_SPEED` for no waiting.
-        pace: the speed and more, in its place.
-        faults: what is done to every response; see `sse_recorder.faults`.
-        seed: what jitter and faults are drawn from.
         scope: each, such as a test, is answered from the first recording on.
         on_miss: the status of the answer to what matches no recording; or `raise`, for
             a `ReplayMissError`.
-        redactor: what masked the recordings.
         clock: what due times are measured on.
+        options: speed, faults, what is ignored and more; see `Repertoire`.
 
     Raises:
         StoreError: a source cannot be read, or none has an exchange to serve.
-        UsageError: a fault is none.
+        UsageError: an option is none.
     """
 
     def __init__(
         self,
         *sources: str | Path,
-        speed: float = 1.0,
-        pace: Pace | None = None,
-        faults: Iterable[str | Spec] = (),
-        seed: int = 0,
         scope: str = "",
         on_miss: HTTPStatus | Literal["raise"] = HTTPStatus.NOT_FOUND,
-        redactor: Redactor | None = None,
         clock: Clock = SYSTEM,
+        **options: Unpack[ReplayOptions],
     ) -> None:
-        super().__init__(
-            sources,
-            pace=pace or Pace(speed=speed),
-            faults=faults,
-            seed=seed,
-            redactor=redactor,
-        )
+        super().__init__(sources, **options)
         self.scope = scope
         self.on_miss = on_miss
         self.clock = clock

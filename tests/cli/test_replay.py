@@ -113,6 +113,52 @@ def test_speed_is_what_flag_or_environment_or_file_say(
         assert run.stop() == 0
 
 
+RULES = [
+    (("--ignore", "body.run", "--ignore", "query.ts"), None, "", 200),
+    ((), "body.run query.ts", "", 200),
+    ((), None, '[replay]\nignore = ["body.run", "query.ts"]\n', 200),
+    (("--ignore", "body.run"), "query.ts", "", 404),
+    ((), None, "", 404),
+]
+
+
+@pytest.mark.parametrize(("flags", "variable", "setting", "status"), RULES)
+def test_what_is_ignored_is_what_flags_or_environment_or_file_say(
+    tmp_path: Path,
+    flags: tuple[str, ...],
+    variable: str | None,
+    setting: str,
+    status: int,
+) -> None:
+    """The strongest of them alone, as of every option."""
+    two_events(tmp_path)
+    (tmp_path / config.FILE).write_text(setting, encoding="utf-8")
+    env = environment(**({"SSE_RECORDER_REPLAY_IGNORE": variable} if variable else {}))
+    args = ("--speed", "max", *flags)
+    with command("replay", *args, cwd=tmp_path, env=env) as run, client(run) as http:
+        live = {"run": 7, "message": "Hello"}
+        answer = http.post(CHAT, params={"ts": 1}, json=live)
+        assert answer.status_code == status
+        other = http.post(CHAT, params={"ts": 1}, json={**live, "message": "Bye"})
+        assert other.status_code == 404
+        assert run.stop() == 0
+
+
+def test_a_header_takes_part_when_it_is_named(tmp_path: Path) -> None:
+    """The recording has none, so that a request that has one misses it."""
+    two_events(tmp_path)
+    args = ("--speed", "max", "--match-header", "X-Tenant", "--ignore", "request_id")
+    with command("replay", *args, cwd=tmp_path) as run, client(run) as http:
+        body = {"message": "Hello", "request_id": "7"}
+        assert http.post(CHAT, json=body).status_code == 200
+        miss = http.post(CHAT, json=body, headers={"x-tenant": "a"})
+        assert run.stop() == 0
+    assert miss.status_code == 404
+    error = miss.json()["error"]
+    told = (error["differs_in"], error["recorded"], error["received"])
+    assert told == ("headers.x-tenant", "(absent)", "a")
+
+
 def two_events(folder: Path) -> Path:
     """Make a store with one exchange of two events."""
     return store_with(folder, [meibel_exchange([said(1, "Hi"), said(2, "Hi there")])])
@@ -177,6 +223,8 @@ def test_a_commands_clients_are_answered_by_the_recordings(tmp_path: Path) -> No
         (("--max-gap", "soon"), "'soon' is not a duration: give one such as"),
         (("--jitter", "much"), "'much' is not a share: give one such as 10%"),
         (("--speed", "0"), "'0' is not a speed: give a number above 0, or max"),
+        (("--ignore", "a..b"), "'a..b' is neither a name nor a path; write one"),
+        (("--match-header", "a: b"), "'a: b' is not the name of a header"),
         (("--step",), "give --control HOST:PORT"),
         (("--",), "there is no command behind --"),
     ],

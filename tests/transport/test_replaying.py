@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import httpx
 import pytest
@@ -119,6 +119,30 @@ def test_a_miss_can_be_raised(way: Way, chat: Path) -> None:
             f" record`. The nearest is {one.exchange_id}: body.q was hi there, and is"
             " ho here."
         )
+
+    done(main())
+
+
+def test_what_is_ignored_never_misses(way: Way, chat: Path) -> None:
+    """And a header that takes part does, where it is another."""
+
+    async def main() -> None:
+        strict = ReplayTransport(chat, speed=MAX_SPEED, on_miss="raise")
+        lenient = ReplayTransport(
+            chat, speed=MAX_SPEED, ignore="query.ts", match_headers=["X-Tenant"]
+        )
+        ask: dict[str, Any] = {
+            "method": "POST",
+            "url": f"{URL}?ts=1795428930",
+            "json": {"q": "hi"},
+        }
+        async with Client(way, strict) as client:
+            with pytest.raises(ReplayMissError, match=r"differs in query\.ts"):
+                await client.request(**ask)
+        async with Client(way, lenient) as client:
+            assert (await client.read(**ask)).data == FRAMES
+            miss = await client.request(**ask, headers={"x-tenant": "b"})
+        assert miss.json()["error"]["differs_in"] == "headers.x-tenant"
 
     done(main())
 
