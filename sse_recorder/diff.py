@@ -16,7 +16,8 @@ events              the sequence of frames by their kind.  A run of text deltas 
                     text is cut into tokens is no difference.  Comments and keep-alives
                     are none.  The payloads of all but text and tools are compared as
                     JSON, without what is noise.
-text, reasoning     joined.  Where an event says the whole text again it is told once.
+text, reasoning     joined.  Where an event of both says its whole text again, that is
+                    told once.
 tool_calls          order, names, arguments and results as JSON, status
 *_ns                ttfb, ttfe, ttfc, e2e and the durations of tools, where a tolerance
                     is given; two times differ when the longer is longer than the
@@ -41,7 +42,8 @@ with right and missing with added, and nothing else.
 
 Exchanges are paired by their `request_key`, then by method and path, by the shape of
 the path (a segment with a digit in it is like any other such), and by method and
-dialect; equal ones in their order.
+dialect; equal ones in their order.  They go by their number on the left; those that
+only the right has are numbered behind them.
 
 Pure: no I/O, no clock, no threads.
 """
@@ -210,10 +212,9 @@ def compare_lists(
         load_right: the same of the right.
         rules: what does not count.
     """
-    for n, m in pair(left, right):
+    # The pairs begin with all of the left, so each goes by its number there.
+    for number, (n, m) in enumerate(pair(left, right)):
         one, other = (None if n is None else left[n]), (None if m is None else right[m])
-        number = n if n is not None else m
-        assert number is not None
         place: Path = ("exchange", number)
         if one is not None and other is not None:
             found = compare(load_left(one), load_right(other), rules, place)
@@ -242,7 +243,7 @@ def compare(
     one, other = _said(left, rules), _said(right, rules)
     found = [
         *_heads(left.exchange, right.exchange),
-        *_steps(one.steps, other.steps),
+        *_steps(one, other),
         *_changed(("text",), one.text, other.text),
         *_changed(("reasoning",), one.reasoning, other.reasoning),
         *_tool_calls(left.tool_calls, right.tool_calls, rules),
@@ -325,10 +326,7 @@ def _said(recorded: Recorded, rules: Rules) -> _Said:
             steps.append(_Step(kind))
         elif kind is not Kind.KEEPALIVE:
             steps.append(_Step(_named(kind, frame), _payload(frame, names)))
-    whole = "".join(text)
-    if whole:
-        steps = [s._replace(payload=_without(whole, s.payload)) for s in steps]
-    return _Said(steps, whole, "".join(reasoning))
+    return _Said(steps, "".join(text), "".join(reasoning))
 
 
 def _whole_bodies(frames: Iterable[FrameRow]) -> Iterator[FrameRow]:
@@ -429,16 +427,21 @@ def _changed(path: Path, left: Any, right: Any) -> Iterator[Divergence]:
         yield Divergence(path, Change.CHANGED, left, right)
 
 
-def _steps(left: list[_Step], right: list[_Step]) -> Iterator[Divergence]:
-    def keys(step: _Step) -> Keys:
-        return compact([step.kind, _sorted(step.payload)]), step.kind
+def _steps(left: _Said, right: _Said) -> Iterator[Divergence]:
+    def keys(step: _Step, text: str) -> Keys:
+        payload = _sorted(step.payload)
+        named = _without(text, payload) if text else payload
+        return compact([step.kind, payload]), compact([step.kind, named]), step.kind
 
-    for fate in _fates([keys(step) for step in left], [keys(step) for step in right]):
+    sides = [[keys(step, said.text) for step in said.steps] for said in (left, right)]
+    texts = (left.text, right.text) if left.text and right.text else None
+    shown = [[_shown(step) for step in said.steps] for said in (left, right)]
+    for fate in _fates(*sides):
         if fate.kind is Change.CHANGED:
-            one, other = left[fate.left].payload, right[fate.right].payload
-            yield from _json(("events", fate.number), one, other)
+            one, other = left.steps[fate.left], right.steps[fate.right]
+            path = ("events", fate.number)
+            yield from _json(path, one.payload, other.payload, texts)
         else:
-            shown = ([_shown(s) for s in left], [_shown(s) for s in right])
             yield fate.told(("events",), *shown)
 
 
@@ -456,9 +459,9 @@ def _tool_calls(
         return compact([call[0], _sorted(call[1])]), call[0]
 
     one, other = seen(left), seen(right)
+    shown = [[{name: a} for name, a in calls] for calls in (one, other)]
     for fate in _fates([keys(call) for call in one], [keys(call) for call in other]):
         if fate.kind is not Change.CHANGED:
-            shown = ([{name: a} for name, a in one], [{name: a} for name, a in other])
             yield fate.told(("tool_calls",), *shown)
         if fate.kind in {Change.CHANGED, Change.REORDERED}:
             path = ("tool_calls", fate.number)
@@ -512,8 +515,18 @@ def _time(
         yield Divergence(path, Change.TIMING, left, right)
 
 
-def _json(path: Path, left: Any, right: Any) -> Iterator[Divergence]:
-    """Compare two JSON values."""
+def _json(
+    path: Path, left: Any, right: Any, texts: tuple[str, str] | None = None
+) -> Iterator[Divergence]:
+    """Compare two JSON values.
+
+    Args:
+        path: where they are.
+        left: the one.
+        right: the other.
+        texts: what the two exchanges say, each of its own: where both have all of it,
+            that they differ is told elsewhere.
+    """
     if isinstance(left, dict) and isinstance(right, dict):
         for name in left | right:
             here = (*path, name)
@@ -522,16 +535,16 @@ def _json(path: Path, left: Any, right: Any) -> Iterator[Divergence]:
             elif name not in left:
                 yield Divergence(here, Change.ADDED, right=right[name])
             else:
-                yield from _json(here, left[name], right[name])
+                yield from _json(here, left[name], right[name], texts)
     elif isinstance(left, list) and isinstance(right, list):
         keys = [[(compact(_sorted(item)), "") for item in x] for x in (left, right)]
         for fate in _fates(*keys):
             if fate.kind is Change.CHANGED:
                 here = (*path, fate.number)
-                yield from _json(here, left[fate.left], right[fate.right])
+                yield from _json(here, left[fate.left], right[fate.right], texts)
             else:
                 yield fate.told(path, left, right)
-    elif _differ(left, right):
+    elif _differ(left, right) and (left, right) != texts:
         yield Divergence(path, Change.CHANGED, left, right)
 
 

@@ -136,6 +136,35 @@ def test_the_whole_text_said_again_is_told_once() -> None:
     assert told(answer("one"), answer("two")) == [("text", "changed", "one", "two")]
 
 
+def test_what_only_happens_to_be_the_text_is_compared() -> None:
+    """A member that is the whole text of one side says the same on both."""
+
+    def answer(text: str, state: str = "ok") -> Recorded:
+        return chat(said(1, text), event(2, "status", {"content": state, "n": [state]}))
+
+    changed = ("text", "changed", "ok", "no")
+    assert told(answer("ok"), answer("no")) == [changed]
+    assert told(answer("ok"), answer("no", "bad")) == [
+        ("events[1].content", "changed", "ok", "bad"),
+        ("events[1].n[0]", "changed", "ok", "bad"),
+        changed,
+    ]
+    assert told(answer("ok", "ok"), answer("no", "no")) == [changed]  # both say theirs
+
+
+def test_an_event_that_is_like_another_but_for_the_text_is_its_partner() -> None:
+    """One that comes before it, of its kind, has no other."""
+
+    def answer(text: str, *before: Event) -> Recorded:
+        return chat(said(1, text), *before, event(3, "status", {"whole": text, "n": 1}))
+
+    found = told(answer("one", event(2, "status", {"n": 0})), answer("two"))
+    assert found == [
+        ("events[1]", "missing", {"status": {"n": 0}}, None),
+        ("text", "changed", "one", "two"),
+    ]
+
+
 def test_noise_of_the_dialect_is_no_difference() -> None:
     """Ids and times of events are; what else they say is not."""
     left = chat(event(1, "connected", {"signal_id": "1", "sequence": "1", "v": 1}))
@@ -473,6 +502,23 @@ def test_an_exchange_without_another_is_a_divergence() -> None:
     assert run([two], [two, three]) == [("exchange[1]", "added", None, "POST /z")]
     assert run([one, three], [two], "text") == [missing]
     assert run([one, three], [two], "exchange") == []
+
+
+def test_no_two_pairs_go_by_the_same_number() -> None:
+    """What only the right has is numbered behind all of the left."""
+    left = [exchange(request_key="a", path="/a"), exchange(request_key="b", path="/b")]
+    right = [exchange(request_key="c", method="GET"), exchange(path="/q", method="PUT")]
+
+    def load(item: Exchange) -> Recorded:
+        raise AssertionError(item)
+
+    found = compare_lists(left, right, load, load)
+    assert [(d.where, str(d.kind)) for x in found for d in x.divergences] == [
+        ("exchange[0]", "missing"),
+        ("exchange[1]", "missing"),
+        ("exchange[2]", "added"),
+        ("exchange[3]", "added"),
+    ]
 
 
 def test_the_same_lists_are_aligned_to_themselves() -> None:

@@ -7,6 +7,7 @@ import io
 import json
 import random
 import subprocess
+import tracemalloc
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,8 @@ from samples import (
 )
 from support import run_command
 
-from sse_recorder.cli import compare
+from sse_recorder.cli import compare, divergences
+from sse_recorder.exchange import Outcome
 from sse_recorder.store import cassette
 from sse_recorder.store.store import Store
 
@@ -221,7 +223,7 @@ def test_a_narrow_terminal_folds_its_columns(
             force_terminal=True, width=60, color_system="standard", **options
         )
 
-    monkeypatch.setattr(compare, "Console", console)
+    monkeypatch.setattr(divergences, "Console", console)
     stores = [str(folder / name) for name in STORES]
     result = CliRunner().invoke(compare.diff, stores, standalone_mode=False)
     assert result.return_value == 1
@@ -231,12 +233,31 @@ def test_a_narrow_terminal_folds_its_columns(
     assert "exchange[0]" in plain
 
 
+def test_of_long_exchanges_few_are_read_ahead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two stores need not fit into memory, however few events they are made of."""
+    size = 300_000
+    records = [talk(said(10, "x" * size), number=number) for number in range(20)]
+    monkeypatch.setattr(compare, "_BYTES_AT_ONCE", 2 * size + 10_000)
+    with Store.open(store_with(tmp_path, records)) as store:
+        side = compare.Side(store, list(store.exchanges()))
+        tracemalloc.start()
+        for exchange in side.exchanges:
+            assert len(side.load(exchange).tool_calls) == 0
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert peak < 20 * size
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
         (["diff", "nowhere/", str(DEMO)], 3, "no such store or cassette"),
         (["diff", "nowhere.sse.jsonl", str(DEMO)], 3, "no such store or cassette"),
         (["diff", f"{DEMO}#nope", str(DEMO)], 2, "no exchange with an id like 'nope'"),
+        (["diff", f"{DEMO}#", str(DEMO)], 2, "demo.sse.jsonl#' names no exchange"),
+        (["diff", "", str(DEMO)], 2, "'' names no exchange"),
         (["diff", "00000001", str(DEMO)], 3, "recordings: no such store"),
         (["diff", str(DEMO), str(DEMO), "--timing", "soon"], 2, "is no tolerance"),
         (["diff", str(DEMO), str(DEMO), "--ignore", "a..b"], 2, "neither a name nor"),
@@ -287,7 +308,8 @@ def test_a_store_that_has_not_changed_passes(gate: Path) -> None:
     done = run(gate, "check", BASE, SAME, *TEN, "--max", "errors=1%", code=0)
     heading, first, second = (line.split() for line in done.stdout.splitlines())
     assert heading == [
-        *("limit", "baseline", "candidate", "change", "interval", "verdict"),
+        *("limit", "baseline", "candidate", "change", "interval"),
+        *("no", "value", "verdict"),
     ]
     assert (first[0], first[-1]) == ("ttfc_p95=+10%", "pass")
     assert second[:5] == ["errors=1%", "0.00%", "0.00%", "+0.00", "points"]
@@ -358,7 +380,7 @@ def test_a_summary_fits_a_comment(gate: Path) -> None:
     run(gate, "check", BASE, SLOW, *limits, "--summary", "comment.md", code=1)
     lines = (gate / "comment.md").read_text(encoding="utf-8").splitlines()
     assert lines[0] == "### ❌ 1 of 2 limits exceeded"
-    assert lines[2].count("|") == lines[4].count("|") == lines[5].count("|") == 7
+    assert lines[2].count("|") == lines[4].count("|") == lines[5].count("|") == 8
     assert lines[4].startswith("| ttfc_p95=+10% |")
     assert lines[4].endswith("| ❌ fail |")
     assert lines[5].endswith("| ✅ pass |")
@@ -367,3 +389,26 @@ def test_a_summary_fits_a_comment(gate: Path) -> None:
         " exchanges. All intervals together hold with 95 %."
     )
     assert len(lines) == 8
+
+
+def test_a_summary_of_groups_counts_all_exchanges(gate: Path) -> None:
+    """Not those of the largest group."""
+    options = ("--max", "ttfc_p50=+10%", "--by", "path", "--summary", "groups.md")
+    run(gate, "check", BASE, SLOW, *options, code=1)
+    text = (gate / "groups.md").read_text(encoding="utf-8")
+    assert "Baseline `base/recordings`, 300 exchanges." in text
+
+
+def test_what_fails_at_once_does_not_pass(gate: Path) -> None:
+    """The table, and programs, learn how many exchanges have no value."""
+    records = [
+        talk(number=n, ended_ms=1, outcome=Outcome.UPSTREAM_ABORT, error="eof")
+        for n in range(COUNT)
+    ]
+    store_with(gate / "broken", records)
+    broken = ("check", BASE, "broken/recordings", "--max", "e2e_p50=+10%")
+    done = run(gate, *broken, "--allow-little-data", code=1)
+    assert "0 of 300 → 300 of 300 (300 failed)  fail: more have no value" in done.stdout
+    (row,) = json.loads(run(gate, *broken, "--format", "json", code=1).stdout)
+    assert (row["n_candidate"], row["without_candidate"]) == (0, 300)
+    assert (row["failed_candidate"], row["is_lacking"]) == (300, True)
