@@ -1,8 +1,4 @@
-"""`import` and `cassette`: other tools' recordings, and the care of cassettes.
-
-`import` reads what `sse_recorder.imports` knows, masks it, and writes a cassette or a
-segment of a store.  An exchange has the same id whenever it is imported, so that doing
-it twice makes the same cassette, and adds nothing to a store.
+"""`cassette`: the care of cassettes.
 
 A cassette is canonical when it is what `rewrite` makes of it: each exchange as `export`
 writes it, in the order of time.  Then a difference in a review is one of what was
@@ -12,19 +8,15 @@ recorded.  `lint` looks for what is not, and for what a test suite would trip ov
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 import re
-import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import click
 import pyarrow as pa
 
-from sse_recorder import imports
 from sse_recorder.cli import redact
 from sse_recorder.cli.base import (
     counted,
@@ -34,18 +26,16 @@ from sse_recorder.cli.base import (
     rule_options,
     say,
 )
-from sse_recorder.clock import SYSTEM
 from sse_recorder.errors import StoreError, UsageError
-from sse_recorder.exchange import Chunk, Exchange, Op, Outcome, Record, ResponseHead
+from sse_recorder.exchange import Outcome, ResponseHead
 from sse_recorder.http1 import framing
+from sse_recorder.imports.base import wrong_names
 from sse_recorder.redact import Redactor
 from sse_recorder.store import cassette
-from sse_recorder.store.segment import Layout, OpenSegment, new_segment_name
+from sse_recorder.store.cassette import Whole
 from sse_recorder.store.store import Store
 from sse_recorder.tables import Rows
-from sse_recorder.transcript import Transcript
 
-_PRIVATE: Final = 0o600
 _LINE: Final = re.compile(r", line (\d+): ")
 _FLAWS: Final = pa.schema(
     [
@@ -59,219 +49,7 @@ _FLAWS: Final = pa.schema(
     ]
 )
 
-file_argument = click.Path(dir_okay=False, path_type=Path)
-output_option = option(
-    "--output",
-    "-o",
-    metavar="CASSETTE",
-    type=file_argument,
-    only_in="cassette",
-    required=True,
-    help="The cassette to write; a file that is there is replaced.",
-)
-
-
-# --- import ---------------------------------------------------------------------------
-
-
-@click.command("import")
-@click.argument("files", nargs=-1, required=True, type=file_argument, metavar="FILE...")
-@option(
-    "--output",
-    "-o",
-    metavar="CASSETTE",
-    type=file_argument,
-    only_in="import",
-    help="One cassette for all; a file that is there is replaced.  By default each"
-    f" FILE gets its own beside it, NAME{cassette.SUFFIX}.",
-)
-@option(
-    "--store",
-    metavar="DIR",
-    only_in="import",
-    help="Add the exchanges to this folder of recordings instead.",
-)
-@option(
-    "--format",
-    "format_",
-    only_in="import",
-    type=click.Choice(imports.FORMATS),
-    help="What wrote FILE, where its content does not tell.",
-)
-@option("--url", only_in="import", help="Of the request, for curl's output.")
-@option("--method", only_in="import", help="Of the request, for curl's output.")
-@option(
-    "--body",
-    type=file_argument,
-    only_in="import",
-    help="What curl printed, for a --trace-ascii, which has not all bytes.",
-)
-@rule_options
-def import_(
-    files: tuple[Path, ...],
-    *,
-    output: Path | None,
-    store: str | None,
-    format_: imports.Format | None,
-    url: str | None,
-    method: str | None,
-    body: Path | None,
-    mask: tuple[str, ...],
-    keep: tuple[str, ...],
-    patterns: tuple[str, ...],
-) -> None:
-    """Make cassettes of other tools' recordings: HAR, VCR.py, curl.
-
-    FILE is a HAR, a cassette of VCR.py or pytest-recording (YAML or JSON), or what
-    `curl -N` printed: the body, with heads (-i), with time stamps (`| ts -s '%.s'`), or
-    its trace (--trace, --trace-ascii, --trace-time).  Bodies come over byte for byte,
-    with the times that FILE has; secrets are masked as while recording.
-
-    \b
-    sse-recorder import devtools.har
-    sse-recorder import tests/cassettes/*.yaml -o tests/chats.sse.jsonl
-    sse-recorder import chat.txt --url https://api.meibel.ai/v2/chat --method POST
-    """
-    if output is not None and store is not None:
-        raise UsageError("--output is a cassette and --store a folder: name one")
-    redactor = Redactor(mask=mask, keep=keep, patterns=patterns)
-    found: dict[Path, imports.Imported] = {}
-    for path in files:
-        found[path] = imports.read(
-            path, redactor, format_=format_, url=url, method=method, body=body
-        )
-        if not found[path].exchanges:
-            notes = "; ".join(found[path].notes) or "it is empty"
-            raise UsageError(f"{path}: nothing in it can be imported: {notes}")
-    made = [records for one in found.values() for records in one.exchanges]
-    if store is not None:
-        count = _add_to_store(made, Path(store))
-        say(f"Added {counted(count, 'exchange')} to {store}.")
-        if count < len(made):
-            say(f"The other {len(made) - count:,} were there already.")
-    elif output is not None:
-        _refuse_twice(made)
-        _write(output, _text(map(_whole, made)))
-        click.echo(output)
-    else:
-        for path, one in found.items():
-            _write_beside(path, one.exchanges)
-    for path, one in found.items():
-        _tell(path, one)
-
-
-def _tell(path: Path, found: imports.Imported) -> None:
-    for note in found.notes:
-        say(f"{path}: {note}.")
-    for records in found.exchanges:
-        ending: Any = records[-1].payload
-        if ending.outcome is Outcome.INCOMPLETE:
-            say(
-                f"{path}: {records[0].exchange_id} is incomplete, and will not be"
-                f" served: {ending.error}."
-            )
-    say(f"{path} ({found.format}): {counted(len(found.exchanges), 'exchange')}.")
-
-
-def _write_beside(path: Path, exchanges: list[list[Record]]) -> None:
-    """Write the cassette that has a file's name, if that is not another's already."""
-    output = path.with_name(path.stem + cassette.SUFFIX)
-    text = _text(map(_whole, exchanges))
-    if output.exists() and output.read_bytes() != text.encode():
-        raise UsageError(f"{output}: there is another already; name one with --output")
-    _write(output, text)
-    click.echo(output)
-
-
-def _refuse_twice(exchanges: list[list[Record]]) -> None:
-    if len({records[0].exchange_id for records in exchanges}) < len(exchanges):
-        raise UsageError("two FILEs are the same; name each once")
-
-
-def _add_to_store(exchanges: list[list[Record]], root: Path) -> int:
-    """Write what a store does not have yet as a segment, and return how many."""
-    layout = Layout(root)
-    ids = [records[0].exchange_id for records in exchanges]
-    known: set[str] = set()
-    if layout.exists():
-        with Store.open(root) as opened:
-            query = "SELECT exchange_id FROM exchanges WHERE exchange_id IN"
-            rows = opened.sql(f"{query} (SELECT unnest(?))", [ids])
-            known = set(rows.column(0).to_pylist())
-    new = {records[0].exchange_id: records for records in exchanges}
-    new = {eid: records for eid, records in new.items() if eid not in known}
-    if not new:
-        return 0
-    name = new_segment_name(f"import-{secrets.token_hex(4)}", SYSTEM.wall_ns())
-    try:
-        segment = OpenSegment(layout, name, SYSTEM.monotonic_ns())
-        for records in new.values():
-            segment.journal.append(records)
-            segment.keep(_rows(records)[1])
-        segment.seal()
-    except OSError as error:
-        raise StoreError(
-            f"{error.filename or root}: {error.strerror}; name a folder that can be"
-            " written with --store"
-        ) from error
-    return len(new)
-
-
-# --- cassettes as text ----------------------------------------------------------------
-
-
-class _Whole(NamedTuple):
-    """An exchange with its chunks."""
-
-    exchange: Exchange
-    chunks: list[Chunk]
-
-
-def _rows(records: Iterable[Record]) -> tuple[Transcript, Rows]:
-    first, *others = records
-    transcript, rows = Transcript(first.exchange_id), Rows()
-    for record in (first, *others):
-        transcript.add(record, rows)
-    return transcript, rows
-
-
-def _whole(records: Sequence[Record]) -> _Whole:
-    exchange = _rows(records)[0].ended
-    assert exchange is not None, "a cassette's exchange has an end"
-    chunks = [
-        Chunk(record.at_ns, record.payload)
-        for record in records
-        if record.op is Op.DATA and isinstance(record.payload, bytes)
-    ]
-    return _Whole(exchange, chunks)
-
-
-def _text(exchanges: Iterable[_Whole]) -> str:
-    """Return exchanges as a canonical cassette."""
-    ordered = sorted(
-        exchanges, key=lambda one: (one.exchange.started_at, one.exchange.exchange_id)
-    )
-    return "".join(cassette.dumps(*one) for one in ordered)
-
-
-def _write(path: Path, text: str, mode: int = _PRIVATE) -> None:
-    """Let a file appear, or take the place of another, at once."""
-    path = path.resolve()
-    new = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _PRIVATE)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(text.encode())
-        new.chmod(mode)
-        new.replace(path)
-    except OSError as error:
-        new.unlink(missing_ok=True)
-        raise StoreError(
-            f"{path}: {error.strerror}; name a file in a folder that can be written"
-        ) from error
-
-
-# --- cassette -------------------------------------------------------------------------
+_file = click.Path(dir_okay=False, path_type=Path)
 
 
 @click.group("cassette")
@@ -302,7 +80,7 @@ class Flaw(NamedTuple):
 
 
 @care.command()
-@click.argument("files", nargs=-1, required=True, type=file_argument, metavar="FILE...")
+@click.argument("files", nargs=-1, required=True, type=_file, metavar="FILE...")
 @rule_options
 @format_option
 def lint(
@@ -340,32 +118,30 @@ def lint(
 
 def _flaws(path: Path, redactor: Redactor, seen: dict[object, str]) -> Iterator[Flaw]:
     try:
-        exchanges = [_whole(records) for records in cassette.read(path)]
+        exchanges = [
+            (line, cassette.transcribe(records, Rows()))
+            for line, records in cassette.read_with_lines(path)
+        ]
     except StoreError as error:
         yield _damage(path, str(error))
         return
-    lines = path.read_bytes().decode().split("\n")
-    heads = [number for number, line in enumerate(lines, start=1) if _is_head(line)]
-    places = dict(zip((e.exchange.exchange_id for e in exchanges), heads, strict=False))
-    yield from _uncanonical(path, lines, exchanges)
-    for one in exchanges:
-        eid = one.exchange.exchange_id
-        at = (str(path), places.get(eid), eid)
+    yield from _uncanonical(path, [one for _, one in exchanges])
+    for line, one in exchanges:
+        at = (str(path), line, one.exchange.exchange_id)
         for why in _unservable(one):
             remedy = "record it again, or take it out with `cassette slice`"
             yield Flaw("problem", *at, "serve", why, remedy)
         yield from _duplicates(one, at, seen)
+    places = {one.exchange.exchange_id: line for line, one in exchanges}
+    if len(places) < len(exchanges):
+        return  # whose secrets these are can be told when each has its own id
     for eid, found in redact.secrets_in(path, redactor, is_dry=True):
         remedy = f"sse-recorder redact {path}"
         if found.is_stuck:
             remedy = "record it again uncoded (Accept-Encoding: identity)"
         problem = f"{found.where}, {found.rule}: {found.preview}"
-        at = (str(path), places.get(eid), eid)
+        at = (str(path), places[eid], eid)
         yield Flaw("problem", *at, "secret", problem, remedy)
-
-
-def _is_head(line: str) -> bool:
-    return '"request"' in line and "request" in json.loads(line)
 
 
 def _damage(path: Path, message: str) -> Flaw:
@@ -382,10 +158,9 @@ def _damage(path: Path, message: str) -> Flaw:
     )
 
 
-def _uncanonical(
-    path: Path, lines: list[str], exchanges: list[_Whole]
-) -> Iterator[Flaw]:
-    pairs = zip_longest(lines, _text(exchanges).split("\n"))
+def _uncanonical(path: Path, exchanges: list[Whole]) -> Iterator[Flaw]:
+    lines = path.read_bytes().split(b"\n")
+    pairs = zip_longest(lines, cassette.canonical(exchanges).encode().split(b"\n"))
     for number, (line, canonical) in enumerate(pairs, start=1):
         if line != canonical:
             yield Flaw(
@@ -400,11 +175,17 @@ def _uncanonical(
             return
 
 
-def _unservable(one: _Whole) -> Iterator[str]:
+def _unservable(one: Whole) -> Iterator[str]:
     """Say why a replay cannot serve an exchange, or not whole."""
     exchange = one.exchange
     if exchange.outcome is Outcome.INCOMPLETE:
         yield f"it is incomplete: {exchange.error}"
+    yield from wrong_names(
+        exchange.method,
+        exchange.request_headers,
+        exchange.response_headers,
+        exchange.response_trailers,
+    )
     if exchange.status is None:
         return
     headers = exchange.response_headers
@@ -425,7 +206,7 @@ def _unservable(one: _Whole) -> Iterator[str]:
 
 
 def _duplicates(
-    one: _Whole, at: tuple[str, int | None, str], seen: dict[object, str]
+    one: Whole, at: tuple[str, int | None, str], seen: dict[object, str]
 ) -> Iterator[Flaw]:
     exchange = one.exchange
     place = f"{at[0]}, line {at[1]}"
@@ -442,7 +223,7 @@ def _duplicates(
 
 
 @care.command()
-@click.argument("files", nargs=-1, required=True, type=file_argument, metavar="FILE...")
+@click.argument("files", nargs=-1, required=True, type=_file, metavar="FILE...")
 def rewrite(files: tuple[Path, ...]) -> None:
     """Write cassettes in their canonical form, in their place.
 
@@ -453,17 +234,27 @@ def rewrite(files: tuple[Path, ...]) -> None:
     sse-recorder cassette rewrite tests/*.sse.jsonl
     """
     for path in files:
-        text = _text(_whole(records) for records in cassette.read(path))
+        text = cassette.canonical(
+            cassette.transcribe(records, Rows()) for records in cassette.read(path)
+        )
         if path.read_bytes() == text.encode():
             say(f"{path} is in its canonical form.")
             continue
-        _write(path, text, path.stat().st_mode & 0o777)
+        cassette.write(path, text, path.stat().st_mode & 0o777)
         say(f"Rewrote {path}.")
 
 
 @care.command("slice")
 @click.argument("source", metavar="FILE", type=click.Path(path_type=Path))
-@output_option
+@option(
+    "--output",
+    "-o",
+    metavar="CASSETTE",
+    type=_file,
+    only_in="cassette",
+    required=True,
+    help="The cassette to write; a file that is there is replaced.",
+)
 @option(
     "--exchange",
     "ids",
@@ -515,11 +306,13 @@ def cut_out(
                 f"{source}: no exchange is like that; `sse-recorder ls --store"
                 f" {source}` shows what there is"
             )
-        text = _text(_Whole(e, opened.chunks(e.exchange_id)) for e in chosen)
-    _write(output, text)
+        text = cassette.canonical(
+            Whole(e, opened.chunks(e.exchange_id)) for e in chosen
+        )
+    cassette.write(output, text)
     say(f"Wrote {counted(len(chosen), 'exchange')} to {output}.")
 
 
 care.add_command(redact.redact)
 
-COMMANDS = (import_, care)
+COMMANDS = (care,)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,7 +22,7 @@ from sse_recorder.cli.base import (
 )
 from sse_recorder.errors import StoreError, UsageError
 from sse_recorder.store import cassette
-from sse_recorder.store.journal import FILE_MODE
+from sse_recorder.store.atomic import replacing
 from sse_recorder.store.recovery import Decision
 from sse_recorder.store.recovery import recover as recover_store
 from sse_recorder.store.store import Store
@@ -105,25 +104,12 @@ def _writing_to(output: Path | None) -> Iterator[IO[bytes]]:
             with output.open("wb") as file:  # a pipe, or /dev/null
                 yield file
         else:
-            with _replacing(output.resolve()) as file:
+            with replacing(output) as file:
                 yield file
     except OSError as error:
         raise StoreError(
             f"{output}: {error.strerror}; name a file that can be written with --output"
         ) from error
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[IO[bytes]]:
-    """Write a file beside another, and put it in its place when all is written."""
-    new = path.with_name(f".{path.name}.{os.getpid()}")
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-    try:
-        with os.fdopen(os.open(new, flags, FILE_MODE), "wb") as file:
-            yield file
-        new.replace(path)
-    finally:
-        new.unlink(missing_ok=True)
 
 
 @click.command()

@@ -10,8 +10,6 @@ What is inside of a content-coded body is found, and stays: no byte of it can be
 
 from __future__ import annotations
 
-import os
-import shutil
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -33,7 +31,7 @@ from sse_recorder.cli.base import (
     store_option,
 )
 from sse_recorder.cli.look import ID_WIDTH
-from sse_recorder.errors import StoreError, UsageError
+from sse_recorder.errors import UsageError
 from sse_recorder.exchange import (
     Chunk,
     Exchange,
@@ -154,7 +152,7 @@ def secrets_in(
             if not is_dry:
                 text.append(cassette.dumps(masked.exchange, masked.chunks))
     if count and not is_dry:
-        _replace(path, "".join(text))
+        cassette.write(path, "".join(text), path.stat().st_mode & 0o777)
         say(f"Masked {counted(count, 'secret')} in {path}.")
 
 
@@ -241,23 +239,6 @@ def _look(body: bytes, at: int, size: int) -> str:
 
 def _cut(text: str) -> str:
     return text if len(text) <= _PREVIEW_MAX else text[: _PREVIEW_MAX - 1] + "…"
-
-
-def _replace(path: Path, text: str) -> None:
-    """Put a file in the place of another at once, with the same permissions."""
-    path = path.resolve()
-    new = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(text.encode())
-        shutil.copymode(path, new)
-        new.replace(path)
-    except OSError as error:
-        new.unlink(missing_ok=True)
-        raise StoreError(
-            f"{path}: {error.strerror}; it is as it was, make its folder writable"
-        ) from error
 
 
 def _print(rows: list[tuple[str, str, Finding]], format_: str) -> None:

@@ -58,6 +58,7 @@ def read(
     url: str | None = None,
     method: str | None = None,
     body: Path | None = None,
+    stamps: bool | None = None,
 ) -> Imported:
     """Read a file of another tool.
 
@@ -68,6 +69,7 @@ def read(
         url: of the request, where curl's output does not say.
         method: the same.
         body: what curl printed while it wrote a `--trace-ascii`.
+        stamps: whether each line of curl's output has a stamp; None to tell.
 
     Raises:
         StoreError: it cannot be read, or is damaged.
@@ -76,11 +78,11 @@ def read(
     data = _content(path)
     format_ = format_ or detect(path.name, data)
     printed = None if body is None else _content(body)
-    known = curl.Known(url and wire_text(url), method, printed)
+    known = curl.Known(url and wire_text(url), method, printed, stamps)
     if format_ != "curl" and any(value is not None for value in known):
         raise UsageError(
-            f"{path}: {_NAMES[format_]} has its own --url, --method and --body; leave"
-            " them out"
+            f"{path}: {_NAMES[format_]} says all of --url, --method, --body and"
+            " --stamps itself; leave them out"
         )
     try:
         found = _found(format_, data, known)

@@ -8,12 +8,17 @@
 
 Output.  Without stamps the body is one chunk, and nothing has a time.  `-D -` writes
 the same as `-i`; of several heads (100 Continue, redirects) the last one counts.
+Trailers come behind the body, and are told by what the head declares.  What has heads
+amid the body (`-i` with --retry or several URLs, `-v`) is refused: where a body ends,
+only a trace knows.
 
 Stamps are those of `ts` of moreutils: seconds, as `ts -s '%.s'` counts them from its
 start and `ts '%.s'` from 1970; or hours, minutes and seconds (`ts -s`, `ts -s '%.T'`),
 counted from its start too, unless a date is before them (`ts`, `ts '%F %.T'`).  What
 follows the one space behind a stamp is the line, byte for byte.  A chunk is the lines
-up to a blank one, and its time is the blank one's; without any it is a line.
+up to a blank one, and its time is the blank one's; without any it is a line.  Numbers
+may as well be the body's own, so it is told when they are taken for stamps, and refused
+to guess where half of the lines have one, or where those of a count go back.
 
 A trace has each read with its time, and what was sent.  Older curls trace a chunked
 body with its framing, which is taken off here; newer ones without.  `--trace-ascii`
@@ -22,7 +27,8 @@ be had from it: it is taken from what curl printed, and compared with the trace.
 read are traces of transfers side by side (`-Z`).
 
 Output says nothing of its request, so the caller has to; a trace says all but the
-scheme, which is https where there was TLS.
+scheme, which is https where there was TLS on the connection.  A clock that was set back
+stands still until it is where it was.
 """
 
 from __future__ import annotations
@@ -45,7 +51,15 @@ from sse_recorder.exchange import (
     ResponseHead,
     header,
 )
-from sse_recorder.imports.base import Found, Tape, is_decoded, to_headers, true_headers
+from sse_recorder.imports.base import (
+    Found,
+    Tape,
+    answered,
+    has_body,
+    is_decoded,
+    to_headers,
+    true_headers,
+)
 
 _NS_PER_S: Final = 1_000_000_000
 _NS_PER_DAY: Final = 86_400 * _NS_PER_S
@@ -55,6 +69,11 @@ _HEAD: Final = re.compile(
     rb"HTTP/(?P<version>\d(?:\.\d)?) (?P<status>\d{3}) ?(?P<reason>[^\r\n]*)\r?\n"
     rb"(?P<headers>(?:[^\r\n]+\r?\n)*)\r?\n"
 )
+# Of a text with lines that end otherwise, a head may be what it is about.
+_ANOTHER_HEAD: Final = re.compile(
+    rb"HTTP/\d(?:\.\d)? \d{3}[^\r\n]*\r\n(?:[^\r\n:]+:[^\r\n]*\r\n)+\r\n"
+)
+_VERBOSE: Final = re.compile(rb"^< HTTP/\d(?:\.\d)? \d{3}", re.MULTILINE)
 _STAMPS: Final = (
     re.compile(rb"(?P<s>\d+(?:\.\d+)?) "),
     re.compile(
@@ -77,10 +96,27 @@ _SENT_DATA: Final = "=> Send data"
 _HEAD_LINE: Final = "<= Recv header"
 _DATA: Final = "<= Recv data"
 _INFO: Final = "info"
+_WIRE: Final = frozenset({_SENT_HEAD, _SENT_DATA, _HEAD_LINE, _DATA})
 _CHUNK_SIZE: Final = re.compile(rb"[0-9A-Fa-f]{1,16}")
 _DOT: Final = ord(".")
+_STAMPS_OR_NOT: Final = (
+    "say --stamps if `ts` wrote them, and mend lines that lack one; or --no-stamps if"
+    " they are the body's"
+)
+_TAKEN_OFF: Final = (
+    "its lines begin with time stamps, which are taken off; say --no-stamps if they are"
+    " the body's"
+)
 _DOTS: Final = "a dot in what was sent may be any byte: --trace-ascii does not say"
-_BROKEN: Final = re.compile(r"(?i)reset by peer|timed out|transfer closed|empty reply")
+_TRYING: Final = re.compile(r"\s*Trying ")
+_CONNECTION: Final = re.compile(
+    r"Re-using existing (?P<scheme>https?): |.*onnect.*#(?P<number>\d+)"
+)
+_TLS: Final = re.compile(r"SSL conn")
+_BROKEN: Final = re.compile(
+    r"(?i)reset by peer|timed out|transfer closed|empty reply|not closed cleanly"
+    r"|unexpected eof|SSL_read|PROTOCOL_ERROR"
+)
 _ENDED: Final = re.compile(r"(?i)left intact|clos(?:ing|e) connection|shutting down")
 
 
@@ -91,6 +127,8 @@ class Known(NamedTuple):
     method: str | None = None
     body: bytes | None = None
     """What curl printed, for a `--trace-ascii`."""
+    stamps: bool | None = None
+    """Whether the lines of output have stamps; None to tell by what they begin with."""
 
 
 def read(data: bytes, known: Known) -> Found:
@@ -117,9 +155,12 @@ def read(data: bytes, known: Known) -> Found:
 
 def _heads(text: bytes) -> tuple[ResponseHead | None, int]:
     """Return the last of the heads that a text begins with, and where they end."""
-    head, end = None, 0
+    head: re.Match[bytes] | None = None
+    end = 0
     while found := _HEAD.match(text, end):
-        head, end = found, found.end()
+        end = found.end()
+        if found["status"] == b"101" or not found["status"].startswith(b"1"):
+            head = found  # and no informational one, behind which the answer comes
     if head is None:
         return None, 0
     lines = (line.partition(":") for line in _lines(head["headers"].decode("latin-1")))
@@ -138,13 +179,6 @@ def _lines(text: str) -> list[str]:
     return [line.rstrip("\r") for line in text.split("\n") if line.strip()]
 
 
-def _true(head: ResponseHead, body: bytes) -> ResponseHead:
-    decoded = is_decoded(head.headers, body)
-    return replace(
-        head, headers=true_headers(head.headers, len(body), is_decoded=decoded)
-    )
-
-
 # --- output ---------------------------------------------------------------------------
 
 
@@ -155,44 +189,100 @@ def _printed(data: bytes, known: Known) -> Tape:
             " which request it is: name it with --url and --method, or trace it with"
             " `curl --trace`"
         )
-    started_at, lines = _stamped(data)
+    started_at, lines, stamped = _stamped(data, stamps=known.stamps)
     text = b"".join(line.data for line in lines)
+    if _VERBOSE.search(text):
+        raise _mixed("what curl -v says is mixed into the body")
     head, start = _heads(text)
-    body = text[start:]
+    if head and _ANOTHER_HEAD.search(text, start):
+        raise _mixed("there is another head behind the first one's body")
+    end = _trailers_at(head, text, start)
+    body = text[start:end]
     times = zip(lines, accumulate(len(line.data) for line in lines), strict=True)
     is_stream = any(frame.type == "event" for frame in sse.parse(body))
     guess = (("Content-Type", "text/event-stream"),) if is_stream else ()
+    assumed = "" if head else "the head is not in it, so it is taken to be 200 OK"
+    head = head or ResponseHead(200, "OK", guess)
+    decoded = is_decoded(head.headers, body)
+    method = known.method or "GET"
+    head, body, left_out = answered(method, head, body, is_decoded=decoded)
     return Tape(
         url=known.url,
-        response=_true(head or ResponseHead(200, "OK", guess), body),
-        chunks=list(_by_frame(list(_behind(lines, start)))),
+        response=head,
+        chunks=list(_by_frame(_between(lines, start, start + len(body)))),
+        trailers=_headers(text[end:]),
         started_at=started_at,
-        headers_ns=next((line.at_ns for line, end in times if end >= start), 0),
+        headers_ns=next((line.at_ns for line, at in times if at >= start), 0),
         ended_ns=lines[-1].at_ns if lines else 0,
-        note="" if head else "the head is not in it, so it is taken to be 200 OK",
+        note="; ".join(filter(None, (stamped, assumed, left_out))),
     )
 
 
-def _stamped(data: bytes) -> tuple[int | None, list[Chunk]]:
-    """Return when a stamped text began, if it says so, and its lines with their times.
+def _mixed(what: str) -> UsageError:
+    return UsageError(
+        f"{what}, and where that ends is not known: trace it with `curl --trace FILE"
+        " --trace-time -o BODY`"
+    )
+
+
+def _trailers_at(head: ResponseHead | None, text: bytes, start: int) -> int:
+    """Return where a body ends, behind which curl -i prints the trailers."""
+    declared = header(head.headers, "trailer") if head else None
+    if not declared:
+        return len(text)
+    names = b"|".join(re.escape(n.strip().encode()) for n in declared.split(","))
+    trailers = re.compile(rb"(?i)(?:(?:%b):[^\r\n]*\r\n)+\Z" % names)
+    found = trailers.search(text, start)
+    return found.start() if found else len(text)
+
+
+def _stamped(
+    data: bytes, *, stamps: bool | None
+) -> tuple[int | None, list[Chunk], str]:
+    """Return when a stamped text began, if it says so, its lines, and what to tell.
 
     What has no stamps is one line.
     """
     lines = [line for line in re.split(rb"(?<=\n)", data) if line]
-    for pattern in _STAMPS:
-        stamps = [stamp for line in lines if (stamp := pattern.match(line))]
-        if stamps and len(stamps) == len(lines):
-            break
-    else:
-        return None, [Chunk(0, data)]
-    times = _unrolled(_nanoseconds(stamp) for stamp in stamps)
-    is_absolute = times[0] >= _YEAR_2001_NS
-    has_date = bool(stamps[0].groupdict().get("date"))
+    marks = _marks(lines, stamps=stamps)
+    if not marks:
+        return None, [Chunk(0, data)], ""
+    read = list(map(_nanoseconds, marks))
+    is_clock = "h" in marks[0].re.groupindex
+    is_absolute = read[0] >= _YEAR_2001_NS
+    if stamps is None and not (is_clock or is_absolute) and sorted(read) != read:
+        raise UsageError(f"its lines begin with numbers that go back: {_STAMPS_OR_NOT}")
+    times = _forward(read, is_clock=is_clock)
+    has_date = bool(marks[0].groupdict().get("date"))
     origin = times[0] if is_absolute or has_date else 0
-    return times[0] if is_absolute else None, [
-        Chunk(at_ns - origin, line[stamp.end() :])
-        for at_ns, stamp, line in zip(times, stamps, lines, strict=True)
+    chunks = [
+        Chunk(at_ns - origin, line[mark.end() :])
+        for at_ns, mark, line in zip(times, marks, lines, strict=True)
     ]
+    told = _TAKEN_OFF if stamps is None else ""
+    return times[0] if is_absolute else None, chunks, told
+
+
+def _marks(lines: list[bytes], *, stamps: bool | None) -> list[re.Match[bytes]]:
+    """Return the stamps of lines, which all have one, or of none of them.
+
+    Raises:
+        UsageError: some have one and should not, or the other way round.
+    """
+    if stamps is False:
+        return []
+    each = ([pattern.match(line) for line in lines] for pattern in _STAMPS)
+    found = max(each, key=lambda marks: sum(map(bool, marks)))
+    marks = [mark for mark in found if mark]
+    if len(marks) < len(lines):
+        # Editors that take spaces off line ends take the stamps of blank lines.
+        if not stamps and 2 * len(marks) < len(lines):
+            return []
+        raise UsageError(
+            f"{len(marks)} of {len(lines)} lines begin with a time stamp, and line"
+            f" {found.index(None) + 1} does not: {_STAMPS_OR_NOT}"
+        )
+    return marks
 
 
 def _nanoseconds(stamp: re.Match[bytes]) -> int:
@@ -202,23 +292,31 @@ def _nanoseconds(stamp: re.Match[bytes]) -> int:
     return round((seconds + 60 * (minutes + 60 * hours)) * _NS_PER_S)
 
 
-def _unrolled(times: Iterable[int]) -> list[int]:
-    """Return times that grow, of a clock that begins again at midnight."""
+def _forward(times: Iterable[int], *, is_clock: bool) -> list[int]:
+    """Return times that never go back, of a clock that begins again at midnight.
+
+    One that goes back by less than half a day was set back, as NTP does it.
+    """
     found: list[int] = []
     days = 0
     for at_ns in times:
-        if found and at_ns + days < found[-1]:
+        latest = found[-1] if found else 0
+        if is_clock and latest - at_ns - days > _NS_PER_DAY // 2:
             days += _NS_PER_DAY
-        found.append(at_ns + days)
+        found.append(max(latest, at_ns + days))
     return found
 
 
-def _behind(chunks: Iterable[Chunk], size: int) -> Iterator[Chunk]:
-    """Give chunks without their first bytes."""
+def _between(chunks: Iterable[Chunk], start: int, end: int) -> list[Chunk]:
+    """Return chunks as far as they are of a part of their bytes."""
+    found: list[Chunk] = []
+    at = 0
     for chunk in chunks:
-        if size < len(chunk.data):
-            yield Chunk(chunk.at_ns, chunk.data[size:])
-        size = max(0, size - len(chunk.data))
+        data = chunk.data[max(0, start - at) : max(0, end - at)]
+        if data:
+            found.append(Chunk(chunk.at_ns, data))
+        at += len(chunk.data)
+    return found
 
 
 def _by_frame(lines: list[Chunk]) -> Iterator[Chunk]:
@@ -246,18 +344,51 @@ class _Part(NamedTuple):
 
 def _traced(data: bytes, printed: bytes | None) -> list[Tape]:
     is_hex, parts = _parts(data)
-    is_tls = any("SSL" in p.kind or p.data.startswith(b"SSL conn") for p in parts)
-    groups: list[list[_Part]] = []
-    for part in parts:
+    groups: list[tuple[str, list[_Part]]] = []
+    for part, scheme in zip(parts, _schemes(parts), strict=True):
         if part.kind == _SENT_HEAD and not (
-            groups and groups[-1][-1].kind == part.kind
+            groups and groups[-1][1][-1].kind == part.kind
         ):
-            groups.append([])
+            groups.append((scheme, []))
         if groups:
-            groups[-1].append(part)
-    tapes = [_exchange(group, "https" if is_tls else "http") for group in groups]
+            groups[-1][1].append(part)
+    tapes = [_exchange(_until_its_end(group), scheme) for scheme, group in groups]
     tapes = [tape for tape in tapes if tape.method != "CONNECT"]
     return tapes if is_hex else _with_bytes(tapes, printed)
+
+
+def _schemes(parts: Iterable[_Part]) -> Iterator[str]:
+    """Give the scheme of the connection that each part is of."""
+    known: dict[str, str] = {}
+    scheme = number = ""
+    for part in parts:
+        said = _said(part)
+        if _TRYING.match(said):
+            scheme = number = ""
+        elif named := _CONNECTION.match(said):
+            number = named["number"] or ""
+            scheme = named["scheme"] or known.get(number, scheme)
+        if "SSL" in part.kind or _TLS.match(said):
+            scheme = "https"
+        known[number] = scheme
+        yield scheme or "http"
+
+
+def _said(part: _Part) -> str:
+    """Return what curl says of a transfer, if that is what a part is."""
+    return part.data.decode("latin-1") if part.kind == _INFO else ""
+
+
+def _until_its_end(parts: list[_Part]) -> list[_Part]:
+    """Return the parts of an exchange without what comes before the next one.
+
+    The last is what was read last, or where curl says that this was the end.
+    """
+    last = max(n for n, part in enumerate(parts) if part.kind in _WIRE)
+    for n, part in enumerate(parts[last:], start=last):
+        if _BROKEN.search(_said(part)) or _ENDED.search(_said(part)):
+            return parts[: n + 1]
+    return parts[: last + 1]
 
 
 def _parts(data: bytes) -> tuple[bool, list[_Part]]:
@@ -273,7 +404,7 @@ def _parts(data: bytes) -> tuple[bool, list[_Part]]:
         (lines[0]["text"] for begun, lines in found if begun["kind"] and lines), b""
     )
     is_hex = bool(_HEX.match(first))
-    times = _unrolled(_nanoseconds(begun) for begun, _ in found)
+    times = _forward((_nanoseconds(begun) for begun, _ in found), is_clock=True)
     return is_hex, [
         _Part(
             begun["kind"].decode() if begun["kind"] else _INFO,
@@ -319,27 +450,43 @@ def _exchange(parts: list[_Part], scheme: str) -> Tape:
     method, url, request_headers = _request(_joined(sent, _SENT_HEAD), scheme)
     posted = _unchunked(request_headers, [Chunk(0, _joined(sent, _SENT_DATA))])
     request_body = b"".join(chunk.data for chunk in posted.chunks)
-    head, _ = _heads(_joined(heads, _HEAD_LINE))
+    head, _ = _heads(_joined(_last_head(heads), _HEAD_LINE))
     body = _unchunked(head.headers if head else (), data)
     whole = b"".join(chunk.data for chunk in body.chunks)
     is_whole = body.is_whole
-    if is_whole is None and head and (length := header(head.headers, "content-length")):
-        is_whole = method == "HEAD" or length == str(len(whole))
+    if head and not has_body(method, head.status):
+        is_whole = True
+    elif is_whole is None and head and (n := header(head.headers, "content-length")):
+        is_whole = n == str(len(whole))
     outcome, error = _outcome(parts, has_head=head is not None, is_whole=is_whole)
+    note = ""
+    if head:
+        decoded = is_decoded(head.headers, whole)
+        head, whole, note = answered(method, head, whole, is_decoded=decoded)
     return Tape(
         url=url,
         method=method,
         request_headers=true_headers(request_headers, len(request_body)),
         request_body=request_body,
-        response=_true(head, whole) if head else None,
-        chunks=[Chunk(at_ns - t0, piece) for at_ns, piece in body.chunks],
+        response=head,
+        chunks=[Chunk(at_ns - t0, piece) for at_ns, piece in body.chunks if whole],
         trailers=_headers(body.trailers or _joined(after, _HEAD_LINE)),
         sent_ns=sent[-1].at_ns - t0,
         headers_ns=heads[-1].at_ns - t0 if heads else 0,
         ended_ns=parts[-1].at_ns - t0,
         outcome=outcome,
         error=error,
+        note=note,
     )
+
+
+def _last_head(parts: list[_Part]) -> list[_Part]:
+    """Return the lines of the last head.
+
+    Of one before it (100 Continue) older curls do not trace the blank line.
+    """
+    begun = (n for n, p in enumerate(parts) if p.data.startswith(b"HTTP/"))
+    return parts[max(begun, default=0) :]
 
 
 def _joined(parts: Iterable[_Part], kind: str) -> bytes:
@@ -365,7 +512,7 @@ def _outcome(
     parts: list[_Part], *, has_head: bool, is_whole: bool | None
 ) -> tuple[Outcome, str | None]:
     """Return how an exchange ended, by its framing or else by what curl says."""
-    said = [part.data.decode("latin-1") for part in parts if part.kind == _INFO]
+    said = list(map(_said, parts))
     reason = next((text for text in said if _BROKEN.search(text)), None)
     has_ended = reason is None and any(_ENDED.search(text) for text in said)
     if has_head and (is_whole or (is_whole is None and has_ended)):
@@ -394,7 +541,7 @@ def _with_bytes(tapes: list[Tape], printed: bytes | None) -> list[Tape]:
     return [
         replace(
             _filled(tape, printed or b"") if tape in answered else tape,
-            note=_DOTS if b"." in tape.request_body else "",
+            note=_DOTS if b"." in tape.request_body else tape.note,
         )
         for tape in tapes
     ]

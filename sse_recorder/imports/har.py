@@ -25,12 +25,11 @@ Chromium reads what has no charset as windows-1252 before it saves it, also an e
 stream or JSON, which are UTF-8 by definition.  That can be undone, and is.
 
 Left out, and told, are entries that are no exchange of HTTP (`data:`, WebSocket), and
-those whose body was not saved.
+those whose body was not saved; and of a 304 the body that was in the browser's cache.
 """
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Iterator
 from datetime import datetime
@@ -51,8 +50,12 @@ from sse_recorder.exchange import (
 from sse_recorder.imports.base import (
     Found,
     Tape,
+    answered,
     each,
+    from_base64,
     from_datetime,
+    has_body,
+    shown,
     to_headers,
     true_headers,
     wire_text,
@@ -63,7 +66,11 @@ _NS_PER_S: Final = 1_000_000_000
 _YEAR_2001_S: Final = 10**9
 _SLACK_NS: Final = _NS_PER_S
 _SWITCHING_PROTOCOLS: Final = 101
-_VERSIONS: Final = {"h2": "2", "2.0": "2", "h3": "3", "3.0": "3", "1.0": "1.0"}
+_VERSIONS: Final = {
+    **dict.fromkeys(("h2", "2", "2.0"), "2"),
+    **dict.fromkeys(("h3", "3", "3.0"), "3"),
+    "1.0": "1.0",
+}
 _UTF_8_TYPES: Final = ("text/event-stream", "application/json")
 _UNSAVED: Final = "its bytes were not saved: they are written from its events"
 _READ_WRONG: Final = "its UTF-8 was saved as windows-1252: that is undone"
@@ -102,9 +109,10 @@ def read(data: bytes) -> Found:
 
 def _tape(entry: Any) -> Tape | str:
     request, response = entry["request"], entry["response"]
-    url, status = wire_text(request["url"]), int(response["status"])
+    url, method = wire_text(request["url"]), wire_text(request["method"])
+    status = int(response["status"])
     if url.partition(":")[0].lower() not in {"http", "https"}:
-        return f"left out, {url[:40]!r} is no URL of HTTP"
+        return f"left out, {shown(url)!r} is no URL of HTTP"
     if status == _SWITCHING_PROTOCOLS:
         return "left out, it became a WebSocket"
     times = _times(entry.get("timings") or {})
@@ -112,22 +120,26 @@ def _tape(entry: Any) -> Tape | str:
     messages = list(_messages(entry, started_at, times))
     body, note = _body(response.get("content") or {})
     if body is None:
-        if not messages and status:
-            return f"left out, the body of {url[:80]} was not saved"
+        if not messages and has_body(method, status):
+            return f"left out, the body of {shown(url)} was not saved"
         body, note = (
             b"".join(message.frame for message in messages),
             _UNSAVED * bool(messages),
         )
     posted = _posted(request.get("postData") or {})
     if posted is None:
-        return f"left out, what was posted to {url[:80]} was not saved"
+        return f"left out, what was posted to {shown(url)} was not saved"
+    head = None
+    if status:
+        head, body, left_out = answered(method, _head(response), body, is_decoded=True)
+        note = left_out or note
     outcome, error = _outcome(entry)
     return Tape(
         url=url.partition("#")[0],
-        method=wire_text(request["method"]),
+        method=method,
         request_headers=true_headers(_headers(request), len(posted)),
         request_body=posted,
-        response=_head(response, len(body)) if status else None,
+        response=head,
         chunks=list(_cut(body, messages, times.headers_ns)),
         started_at=started_at,
         sent_ns=times.sent_ns,
@@ -151,12 +163,12 @@ def _headers(message: dict[str, Any]) -> Headers:
     return to_headers((pair["name"], pair["value"]) for pair in message["headers"])
 
 
-def _head(response: dict[str, Any], size: int) -> ResponseHead:
+def _head(response: dict[str, Any]) -> ResponseHead:
     version = str(response.get("httpVersion") or "").lower().removeprefix("http/")
     return ResponseHead(
         int(response["status"]),
         wire_text(response.get("statusText") or ""),
-        true_headers(_headers(response), size, is_decoded=True),
+        _headers(response),
         _VERSIONS.get(version, "1.1"),
     )
 
@@ -167,7 +179,7 @@ def _body(content: dict[str, Any]) -> tuple[bytes | None, str]:
     if not text:
         return (None if content.get("size") else b""), ""
     if content.get("encoding") == "base64":
-        return base64.b64decode(text), ""
+        return from_base64(text), ""
     kind, _, parameters = str(content.get("mimeType") or "").lower().partition(";")
     if kind.strip() in _UTF_8_TYPES and "charset" not in parameters:
         undone = _undone(text)
@@ -191,7 +203,7 @@ def _posted(data: dict[str, Any]) -> bytes | None:
     if data.get("text"):
         text: str = data["text"]
         if data.get("encoding") == "base64":
-            return base64.b64decode(text)
+            return from_base64(text)
         return text.encode("utf-8", "surrogatepass")
     pairs = [(p["name"], p.get("value") or "") for p in data.get("params") or ()]
     if pairs and not str(data.get("mimeType")).startswith("application/x-www-form"):

@@ -20,14 +20,16 @@ VCR.py knows no times: the whole body comes at once, with the head, and an excha
 begins when the answer's `Date` says.
 
 The file is read by PyYAML's safe loader.  Of Python's tags it knows those that VCR.py
-writes for request bodies, and makes bytes of them; all others are refused.
+writes for request bodies, and makes bytes of them; all others are refused.  What is
+said once can be meant a thousand times in YAML, so before anything is made of what was
+read, all of it is counted as if it were written out (`_refuse_bomb`).
 """
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import Any, Final
 
 import yaml
@@ -36,7 +38,9 @@ from sse_recorder.exchange import Chunk, Headers, ResponseHead
 from sse_recorder.imports.base import (
     Found,
     Tape,
+    answered,
     each,
+    from_base64,
     is_decoded,
     to_headers,
     true_headers,
@@ -44,11 +48,17 @@ from sse_recorder.imports.base import (
 )
 
 _PYTHON: Final = "tag:yaml.org,2002:python/"
+_MORE_MAX: Final = 64 << 20
+"""Bytes that a file may say beyond those that it has."""
 _WRAPPING: Final = {"string", "base64_string", "encoding"}
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # libyaml's, if it is there
     """PyYAML's safe loader, and what VCR.py writes of Python's own types."""
+
+
+class _Pieces(list[Any]):
+    """What an iterator over pieces of a body gave."""
 
 
 def _scalar(loader: Any, node: Any) -> Any:
@@ -59,16 +69,15 @@ def _sequence(loader: Any, node: Any) -> list[Any]:
     return list(loader.construct_sequence(node, deep=True))
 
 
-def _buffer(loader: Any, node: Any) -> bytes:
+def _buffer(loader: Any, node: Any) -> Any:
     """Return what is in a file-like body."""
     state = loader.construct_mapping(node, deep=True).get("state") or [b""]
-    return _bytes(state[0])
+    return state[0]
 
 
-def _pieces(loader: Any, node: Any) -> bytes:
-    """Return what an iterator over pieces of a body gave."""
+def _pieces(loader: Any, node: Any) -> _Pieces:
     args = loader.construct_mapping(node, deep=True).get("args") or [[]]
-    return b"".join(map(_bytes, args[0]))
+    return _Pieces(args[0])
 
 
 for _tag, _constructor in (
@@ -87,32 +96,75 @@ def read(data: bytes) -> Found:
     Raises:
         ValueError, or what else is in `base.DAMAGE`: it is none.
     """
-    if data.lstrip().startswith(b"{"):
-        value = json.loads(data)
-    else:
-        try:
-            value = yaml.load(data, Loader=_Loader)  # noqa: S506 - a safe one
-        except yaml.YAMLError as error:
-            raise ValueError(" ".join(str(error).split())) from error
+    value = json.loads(data) if data.lstrip().startswith(b"{") else _loaded(data)
+    if not isinstance(value, dict):
+        raise ValueError("it is no mapping with `interactions`")  # noqa: TRY004 - of the file
     return each("interaction", value["interactions"], _tape)
+
+
+def _loaded(data: bytes) -> Any:
+    try:
+        value = yaml.load(data, Loader=_Loader)  # noqa: S506 - a safe one
+    except yaml.MarkedYAMLError as error:
+        # As text it has a piece of the file in it, where a secret may be.
+        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        parts = filter(None, (error.context, error.problem))
+        raise ValueError(", ".join(parts) + line) from None
+    except yaml.YAMLError as error:
+        raise ValueError(" ".join(str(error).split())) from error
+    _refuse_bomb(value, len(data) + _MORE_MAX)
+    return value
+
+
+def _refuse_bomb(value: Any, most: int) -> None:
+    """Refuse what is too large when each alias is what it stands for.
+
+    Each value is looked at once, however often it is meant.
+
+    Raises:
+        ValueError: it is, or something in it has itself in it.
+    """
+    sizes: dict[int, int | None] = {}
+
+    def size(value: Any) -> int:
+        if isinstance(value, (str, bytes)):
+            return len(value) + 1
+        if not isinstance(value, (dict, list, set, tuple)):
+            return len(str(value)) + 1
+        if id(value) not in sizes:
+            sizes[id(value)] = None
+            inner = chain(value, value.values()) if isinstance(value, dict) else value
+            sizes[id(value)] = 1 + sum(map(size, inner))
+        found = sizes[id(value)]
+        if found is None:
+            raise ValueError("something in it has itself in it")
+        return found
+
+    if size(value) > most:
+        raise ValueError(
+            f"with its aliases written out it has more than {most:,} bytes"
+        )
 
 
 def _tape(interaction: Any) -> Tape:
     request, response = interaction["request"], interaction["response"]
     sent, answer = _bytes(request.get("body")), _bytes(_content(response))
-    request_headers, headers = map(_headers, (request, response))
+    method, headers = wire_text(request["method"]), _headers(response)
     code, message = _status(response)
+    head, body, note = answered(
+        method,
+        ResponseHead(int(code), wire_text(message or ""), headers),
+        answer,
+        is_decoded=is_decoded(headers, answer),
+    )
     return Tape(
         url=wire_text(request["uri"].partition("#")[0]),
-        method=wire_text(request["method"]),
-        request_headers=true_headers(request_headers, len(sent)),
+        method=method,
+        request_headers=true_headers(_headers(request), len(sent)),
         request_body=sent,
-        response=ResponseHead(
-            int(code),
-            wire_text(message or ""),
-            true_headers(headers, len(answer), is_decoded=is_decoded(headers, answer)),
-        ),
-        chunks=[Chunk(0, answer)],
+        response=head,
+        chunks=[Chunk(0, body)],
+        note=note,
     )
 
 
@@ -138,10 +190,14 @@ def _bytes(value: Any) -> bytes:
         case {"string": inner} if value.keys() <= _WRAPPING:
             return _bytes(inner)
         case {"base64_string": inner} if value.keys() <= _WRAPPING:
-            return base64.b64decode(_bytes(inner))
+            return from_base64(_bytes(inner))
+        case _Pieces():
+            return b"".join(map(_bytes, value))
         case dict() | list():
             return json.dumps(value).encode()
-    raise TypeError(f"a body cannot be {str(value)[:40]!r}")
+    raise ValueError(
+        f"a body is text or bytes, and this is of the type {type(value).__name__}"
+    )
 
 
 def _headers(message: dict[str, Any]) -> Headers:
@@ -150,6 +206,8 @@ def _headers(message: dict[str, Any]) -> Headers:
 
 def _pairs(headers: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     for name, values in headers.items():
+        if not isinstance(name, str):
+            raise ValueError(f"the name of a header is text, and {name!r} is none")  # noqa: TRY004 - of the file
         for value in values if isinstance(values, list) else [values]:
             text = value.decode("latin-1") if isinstance(value, bytes) else value
             yield name, text

@@ -10,16 +10,20 @@ A chunk or a request body that is not UTF-8 has `base64` in place of its text.  
 are milliseconds with up to six decimals, so no nanosecond is lost; keys come in a fixed
 order.  What can be derived (frames, tool calls, counts) is not written: it is made
 again when the cassette is read, by what makes it while recording.
+
+A cassette that is written again (masked, rewritten, recorded in part) loses nothing
+that it had, so a key that it cannot have is damage, as it would be lost.
 """
 
 from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable, Iterator
+from codecs import BOM_UTF8
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from sse_recorder.errors import StoreError, UsageError
 from sse_recorder.exchange import (
@@ -34,6 +38,8 @@ from sse_recorder.exchange import (
     RequestHead,
     ResponseHead,
 )
+from sse_recorder.store.atomic import replacing
+from sse_recorder.store.journal import FILE_MODE
 from sse_recorder.tables import Rows
 from sse_recorder.transcript import Transcript
 
@@ -42,11 +48,31 @@ _NS_PER_MS: Final = 1_000_000
 _NS_PER_S: Final = 1_000_000_000
 _NS_LIMIT: Final = 2**63
 _STATUS_LIMIT: Final = 1000
+_HEAD_KEYS: Final = frozenset(
+    [
+        *("exchange_id", "recorder_id", "started_at", "request", "sent_ms"),
+        *("response", "headers_ms", "outcome"),
+        *("trace_id", "span_id", "parent_span_id", "tags"),
+    ]
+)
+_REQUEST_KEYS: Final = frozenset(
+    ("method", "url", "headers", "body", "base64", "target", "received_path")
+)
+_RESPONSE_KEYS: Final = frozenset(("status", "reason", "http_version", "headers"))
+_CHUNK_KEYS: Final = frozenset(("at_ms", "data", "base64"))
+_END_KEYS: Final = frozenset(("ended_ms", "error", "trailers"))
 # What a line that somebody changed may make its reader say.
 _DAMAGE: Final = (
     *(ArithmeticError, AttributeError, LookupError, RecursionError),
     *(TypeError, ValueError),
 )
+
+
+class Whole(NamedTuple):
+    """An exchange that is over, with its chunks."""
+
+    exchange: Exchange
+    chunks: list[Chunk]
 
 
 def dumps(exchange: Exchange, chunks: Iterable[Chunk]) -> str:
@@ -64,32 +90,72 @@ def dumps(exchange: Exchange, chunks: Iterable[Chunk]) -> str:
     return "".join(line + "\n" for line in lines)
 
 
+def canonical(exchanges: Iterable[Whole]) -> str:
+    """Return a cassette in the form of which there is one: in the order of time."""
+    ordered = sorted(
+        exchanges, key=lambda one: (one.exchange.started_at, one.exchange.exchange_id)
+    )
+    return "".join(dumps(*one) for one in ordered)
+
+
+def write(path: Path, text: str, mode: int = FILE_MODE) -> None:
+    """Let a cassette appear, or take the place of another, at once.
+
+    Args:
+        path: where.
+        text: of the cassette.
+        mode: its permissions; by default its owner alone may read it.
+
+    Raises:
+        StoreError: it cannot be written; what was there is as it was.
+    """
+    try:
+        with replacing(path, mode) as file:
+            file.write(text.encode())
+    except OSError as error:
+        raise StoreError(
+            f"{path}: {error.strerror}; make its folder writable, or name a file in"
+            " another"
+        ) from error
+
+
 def read(path: Path) -> Iterator[list[Record]]:
     """Give the records of each exchange of a cassette.
 
     Raises:
         StoreError: it cannot be read, or is not a cassette; the message has the line.
     """
+    return (records for _, records in read_with_lines(path))
+
+
+def read_with_lines(path: Path) -> Iterator[tuple[int, list[Record]]]:
+    """Give the line of the head of each exchange of a cassette, and its records.
+
+    Raises:
+        StoreError: it cannot be read, or is not a cassette; the message has the line.
+    """
     try:
-        lines = path.read_bytes().split(b"\n")
+        # Some editors begin every file with a mark.
+        lines = path.read_bytes().removeprefix(BOM_UTF8).split(b"\n")
     except OSError as error:
         raise StoreError(f"{path}: {error.strerror}; make it readable") from error
     reader: _Reader | None = None
+    begun = 0
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
-            value = json.loads(line)
+            value = json.loads(line.decode())
             if "request" in value:
                 if reader is not None:
                     raise ValueError("the exchange before it has no end")
-                reader = _Reader(value)
+                reader, begun = _Reader(value), number
             elif reader is None:
                 raise ValueError("an exchange begins with its head")
             elif "at_ms" in value:
                 reader.add_chunk(value)
             else:
-                yield reader.end(value)
+                yield begun, reader.end(value)
                 reader = None
         except _DAMAGE as error:
             raise StoreError(
@@ -107,14 +173,34 @@ def read_rows(path: Path) -> Rows:
     """Return the rows of the four tables for a cassette.
 
     Raises:
-        StoreError: it cannot be read, or it is not a cassette.
+        StoreError: it cannot be read, it is not a cassette, or an id is in it twice:
+            the tables know by the id what belongs to which exchange.
     """
     rows = Rows()
-    for records in read(path):
-        transcript = Transcript(records[0].exchange_id)
-        for record in records:
-            transcript.add(record, rows)
+    lines: dict[str, int] = {}
+    for line, records in read_with_lines(path):
+        eid = records[0].exchange_id
+        if (first := lines.setdefault(eid, line)) != line:
+            raise StoreError(
+                f"{path}, line {line}: the same id is in line {first}; take one of"
+                " these exchanges out, or give it another id"
+            )
+        transcribe(records, rows)
     return rows
+
+
+def transcribe(records: Sequence[Record], rows: Rows) -> Whole:
+    """Return an exchange that is over of its records, and add its rows to others."""
+    transcript = Transcript(records[0].exchange_id)
+    for record in records:
+        transcript.add(record, rows)
+    assert transcript.ended is not None, "it has an end"
+    chunks = [
+        Chunk(record.at_ns, record.payload)
+        for record in records
+        if record.op is Op.DATA and isinstance(record.payload, bytes)
+    ]
+    return Whole(transcript.ended, chunks)
 
 
 def _lines(exchange: Exchange, chunks: Iterable[Chunk]) -> Iterator[dict[str, Any]]:
@@ -169,10 +255,12 @@ class _Reader:
         self.records = list(_head_records(head))
 
     def add_chunk(self, line: dict[str, Any]) -> None:
+        _refuse_other_keys(line, _CHUNK_KEYS)
         at_ns, data = _nanoseconds(line["at_ms"]), _bytes(line, "data")
         self.records.append(Record(self.exchange_id, Op.DATA, at_ns, data))
 
     def end(self, line: dict[str, Any]) -> list[Record]:
+        _refuse_other_keys(line, _END_KEYS)
         ending = Ending(
             outcome=self.outcome,
             error=_text(line["error"]) if "error" in line else None,
@@ -184,6 +272,8 @@ class _Reader:
 
 def _head_records(line: dict[str, Any]) -> Iterator[Record]:
     eid, request = line["exchange_id"], line["request"]
+    _refuse_other_keys(line, _HEAD_KEYS)
+    _refuse_other_keys(request, _REQUEST_KEYS)
     url = _text(request["url"])
     opening = Opening(
         recorder_id=_text(line.get("recorder_id", "")),
@@ -206,6 +296,7 @@ def _head_records(line: dict[str, Any]) -> Iterator[Record]:
     if line["sent_ms"] is not None:
         yield Record(eid, Op.SENT, _nanoseconds(line["sent_ms"]))
     if response := line.get("response"):
+        _refuse_other_keys(response, _RESPONSE_KEYS)
         head = ResponseHead(
             _status(response["status"]),
             _text(response["reason"]),
@@ -213,6 +304,12 @@ def _head_records(line: dict[str, Any]) -> Iterator[Record]:
             _text(response["http_version"]),
         )
         yield Record(eid, Op.HEAD, _nanoseconds(line["headers_ms"]), head)
+
+
+def _refuse_other_keys(line: dict[str, Any], keys: frozenset[str]) -> None:
+    for key in line:
+        if key not in keys:
+            raise ValueError(f"{key!r} is not a key that it can have")
 
 
 def _target(url: str) -> str:
@@ -242,6 +339,7 @@ def _headers(pairs: Iterable[Iterable[Any]]) -> Headers:
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{value!r} is not text")
+    value.encode()  # JSON can have half of a character, and a file cannot
     return value
 
 

@@ -59,6 +59,15 @@ _FRAME_BYTES = "raw, layout, event, data, id, retry"
 log = logging.getLogger("sse_recorder.store")
 
 
+def source_and_id(name: str) -> tuple[str, str | None]:
+    """Take `SOURCE#ID` apart, which names one exchange of a store or a cassette.
+
+    The id is None where a whole source is named.
+    """
+    source, _, exchange_id = name.rpartition("#")
+    return (name, None) if not source or Path(name).exists() else (source, exchange_id)
+
+
 class Store:
     """What a folder of recordings, or a cassette, holds."""
 
@@ -183,6 +192,11 @@ class Store:
         Raises:
             UsageError: there is none, or more than one.
         """
+        if not name:
+            raise UsageError(
+                f"{self.path}: '' is like every id; `sse-recorder ls` shows the ids, and"
+                " a few characters will do"
+            )
         condition = "starts_with(exchange_id, $1) OR ends_with(exchange_id, $1)"
         ids = self.sql(
             f"SELECT exchange_id FROM exchanges WHERE {condition}",

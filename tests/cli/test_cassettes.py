@@ -1,4 +1,4 @@
-"""`import` and `cassette`, as processes on real files."""
+"""`cassette`, as processes on real files."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
-from imports.reading import BODY, FILES
+from imports.reading import FILES
 from making import records_of
 from samples import called, exchange_id, meibel_exchange, said, store_with
-from support import PROGRAM, command, environment, run_command
+from support import PROGRAM, environment, run_command
 
 from sse_recorder.cli.cassettes import care
 from sse_recorder.exchange import Ending, Outcome, Record
@@ -48,12 +47,6 @@ def have(folder: Path, *names: str) -> None:
         shutil.copy(FILES / name, folder)
 
 
-def bodies(path: Path) -> list[bytes]:
-    """Return the bodies of a store or a cassette, in the order of time."""
-    with Store.open(path) as opened:
-        return [opened.body(x.exchange_id) for x in opened.exchanges()]
-
-
 def tape(folder: Path, *exchanges: list[Record], name: str = "x.sse.jsonl") -> Path:
     """Write a cassette of exchanges."""
     root = store_with(folder, exchanges)
@@ -71,123 +64,6 @@ def flaws(folder: Path, *args: str, code: int = 1) -> list[dict[str, Any]]:
     """Return what `lint` finds."""
     text = run(folder, "cassette", "lint", *args, "--format", "json", code=code)
     return list(json.loads(text))
-
-
-# --- import ---------------------------------------------------------------------------
-
-
-def test_each_file_gets_a_cassette_beside_it(tmp_path: Path) -> None:
-    """For its owner alone, canonical, sound, and named on stdout."""
-    have(tmp_path, "requests.json", "devtools.har", "curl.trace")
-    names = ["requests.json", "devtools.har", "curl.trace"]
-    printed = run(tmp_path, "import", *names).split()
-    assert printed == ["requests.sse.jsonl", "devtools.sse.jsonl", "curl.sse.jsonl"]
-    for name in printed:
-        assert (tmp_path / name).stat().st_mode & 0o777 == 0o600
-    assert bodies(tmp_path / "curl.sse.jsonl") == [BODY]
-    assert len(list(tmp_path.iterdir())) == 6
-    run(tmp_path, "verify", *printed)
-    assert [flaw["level"] for flaw in flaws(tmp_path, *printed, code=0)] == []
-
-
-def test_importing_again_changes_nothing(tmp_path: Path) -> None:
-    """But another cassette of that name is not replaced unless it is asked for."""
-    have(tmp_path, "curl.trace", "requests.json")
-    run(tmp_path, "import", "curl.trace")
-    path = tmp_path / "curl.sse.jsonl"
-    before = path.read_bytes()
-    run(tmp_path, "import", "curl.trace")
-    assert path.read_bytes() == before
-    path.write_text("mine", encoding="utf-8")
-    message = told(tmp_path, "import", "curl.trace", code=2)
-    assert "there is another already; name one with --output" in message
-    assert path.read_text(encoding="utf-8") == "mine"
-    run(tmp_path, "import", "curl.trace", "requests.json", "-o", path.name)
-    assert bodies(path) == [BODY, BODY]
-
-
-def test_secrets_do_not_reach_the_disk(tmp_path: Path) -> None:
-    """By the rules of recording, and by the user's own."""
-    have(tmp_path, "requests.yaml")
-    run(tmp_path, "import", "requests.yaml", "--redact", "data", "-o", "a.sse.jsonl")
-    text = (tmp_path / "a.sse.jsonl").read_text(encoding="utf-8")
-    assert "made-up-secret" not in text
-    assert "Bearer [redacted]" in text
-    run(tmp_path, "redact", "--dry-run", "a.sse.jsonl")
-
-
-def test_exchanges_are_added_to_a_store_once(tmp_path: Path) -> None:
-    """Where they can be queried as if they had been recorded."""
-    have(tmp_path, "requests.yaml", "curl.trace")
-    args = ("import", "requests.yaml", "curl.trace", "--store", "store")
-    assert "Added 9 exchanges to store." in told(tmp_path, *args)
-    again = told(tmp_path, *args)
-    assert "Added 0 exchanges to store." in again
-    assert "The other 9 were there already." in again
-    assert bodies(tmp_path / "store").count(BODY) == 7
-    run(tmp_path, "verify", "store")
-    query = "SELECT count(*) AS n FROM frames WHERE data = '[DONE]'"
-    printed = run(tmp_path, "query", query, "--store", "store", "--format", "json")
-    assert json.loads(printed) == [{"n": 7}]
-
-
-def test_what_was_imported_is_replayed(tmp_path: Path) -> None:
-    """To the client whose output it was, by the request that curl's user names."""
-    have(tmp_path, "stamped.txt")
-    options = ("--url", "https://h/chat", "--method", "POST", "--format", "curl")
-    run(tmp_path, "import", "stamped.txt", *options)
-    with command("replay", "stamped.sse.jsonl", cwd=tmp_path) as server:
-        answer = httpx.post(f"{server.url}/chat", trust_env=False)
-        assert answer.content == BODY
-        assert server.stop() == 0
-
-
-def test_a_trace_without_bytes_is_given_the_body(tmp_path: Path) -> None:
-    """The one that curl wrote beside it."""
-    have(tmp_path, "curl-ascii.trace", "curl-ascii.body")
-    assert "--body" in told(tmp_path, "import", "curl-ascii.trace", code=2)
-    run(tmp_path, "import", "curl-ascii.trace", "--body", "curl-ascii.body")
-    assert bodies(tmp_path / "curl-ascii.sse.jsonl") == [BODY]
-
-
-def test_what_is_not_as_it_was_is_told(tmp_path: Path) -> None:
-    """What is left out, and what will not be served."""
-    have(tmp_path, "playwright.har")
-    message = told(tmp_path, "import", "playwright.har")
-    assert "playwright.har: entry 2: left out, the body of" in message
-    assert "playwright.har (har): 2 exchanges." in message
-    # Of a compressed body a secret cannot be taken out.
-    have(tmp_path, "httpx.yaml")
-    message = told(tmp_path, "import", "httpx.yaml", "--redact-pattern", "DONE")
-    assert "is incomplete, and will not be served" in message
-    (tmp_path / "none.har").write_text('{"log": {"entries": []}}', encoding="utf-8")
-    assert "nothing in it can be imported" in told(
-        tmp_path, "import", "none.har", code=2
-    )
-
-
-@pytest.mark.parametrize(
-    ("args", "code", "message"),
-    [
-        (["none.har"], 3, "name a file that can be read"),
-        (["x.txt"], 2, "name it with --url"),
-        (["x.har"], 3, "not a HAR that can be read"),
-        (["curl.trace", "-o", "a", "--store", "b"], 2, "name one"),
-        (["curl.trace", "copy.trace", "-o", "a"], 2, "are the same"),
-        (["curl.trace", "-o", "none/a"], 3, "in a folder that can be written"),
-        (["curl.trace", "--store", "x.txt/store"], 3, "with --store"),
-    ],
-)
-def test_wrong_usage_and_bad_files_are_told_in_a_line(
-    tmp_path: Path, args: list[str], code: int, message: str
-) -> None:
-    """With what to do, and nothing is left behind."""
-    have(tmp_path, "curl.trace")
-    (tmp_path / "x.txt").write_text("data: x\n\n", encoding="utf-8")
-    (tmp_path / "x.har").write_text("{}", encoding="utf-8")
-    shutil.copy(tmp_path / "curl.trace", tmp_path / "copy.trace")
-    assert message in told(tmp_path, "import", *args, code=code)
-    assert len(list(tmp_path.iterdir())) == 4
 
 
 # --- lint -----------------------------------------------------------------------------
@@ -216,6 +92,36 @@ def test_damage_is_told_with_its_line(tmp_path: Path) -> None:
     assert flaw["line"] is None
     (flaw,) = flaws(tmp_path, "none.sse.jsonl")
     assert flaw["problem"] == "No such file or directory"
+
+
+@pytest.mark.parametrize(
+    "recorder",
+    [
+        b'"recorder_id": "\xed\xa0\x80"',
+        rb'"recorder_id": "\ud800"',
+        b'"recorder": "test"',
+    ],
+)
+def test_what_no_cassette_can_have_is_damage(tmp_path: Path, recorder: bytes) -> None:
+    """Half of a character, as bytes or escaped, and a key that `rewrite` would lose."""
+    path = tape(tmp_path, meibel_exchange([said(20, "Hi")]))
+    text = path.read_bytes().replace(b'"recorder_id": "test"', recorder)
+    path.write_bytes(text)
+    (flaw,) = flaws(tmp_path, path.name)
+    assert (flaw["check"], flaw["line"]) == ("damage", 1)
+    told(tmp_path, "cassette", "rewrite", path.name, code=3)
+    assert path.read_bytes() == text
+
+
+def test_the_mark_of_some_editors_is_another_form(tmp_path: Path) -> None:
+    """A cassette that begins with it is read; `rewrite` takes it off."""
+    path = tape(tmp_path, meibel_exchange([said(20, "Hi")]))
+    canonical = path.read_bytes()
+    path.write_bytes(b"\xef\xbb\xbf" + canonical)
+    (flaw,) = flaws(tmp_path, path.name)
+    assert (flaw["check"], flaw["line"]) == ("form", 1)
+    run(tmp_path, "cassette", "rewrite", path.name)
+    assert path.read_bytes() == canonical
 
 
 def test_secrets_are_told_and_not_shown(tmp_path: Path) -> None:
@@ -307,6 +213,7 @@ STREAM = ("Content-Type", "text/event-stream")
         ),
         ([("Content-Length", "3")], "client_abort", None),
         ([("Content-Length", "2")], "complete", None),
+        ([("bad name", "x")], "complete", "response header 1 is no token of HTTP"),
     ],
 )
 def test_what_cannot_be_served_is_told(
@@ -334,6 +241,16 @@ def test_a_body_that_no_status_allows_is_told(tmp_path: Path) -> None:
     assert flaw["problem"] == "an answer of 204 has no body, and this has 2 bytes"
 
 
+def test_a_request_that_nobody_can_have_sent_is_told(tmp_path: Path) -> None:
+    """No client could ask for its answer, and no server would take it."""
+    path = tape(tmp_path, meibel_exchange([said(20, "Hi")]))
+    text = path.read_text(encoding="utf-8").replace('"POST"', '"GET /\\r\\nX:"')
+    path.write_text(text, encoding="utf-8")
+    (flaw,) = flaws(tmp_path, path.name)
+    assert (flaw["check"], flaw["line"]) == ("serve", 1)
+    assert flaw["problem"] == "the method is no token of HTTP"
+
+
 def test_what_broke_before_its_head_can_be_served(tmp_path: Path) -> None:
     """A replay breaks it, too."""
     first, sent, *_, end = meibel_exchange(outcome=Outcome.TIMEOUT)
@@ -347,6 +264,11 @@ def test_duplicates_are_told_across_files(tmp_path: Path) -> None:
     shutil.copy(path, tmp_path / "y.sse.jsonl")
     (flaw,) = flaws(tmp_path, "x.sse.jsonl", "y.sse.jsonl")
     assert flaw["problem"] == "the same id is in x.sse.jsonl, line 1"
+    path.write_bytes(path.read_bytes() * 2)
+    (flaw,) = flaws(tmp_path, "x.sse.jsonl")
+    assert (flaw["line"], flaw["exchange_id"]) == (4, exchange_id(1))
+    assert flaw["problem"] == "the same id is in x.sse.jsonl, line 1"
+    tape(tmp_path, meibel_exchange([said(20, "Hi")]))
     tape(tmp_path, meibel_exchange([said(20, "Hi")], number=2), name="z.sse.jsonl")
     (flaw,) = flaws(tmp_path, "x.sse.jsonl", "z.sse.jsonl", code=0)
     assert (flaw["level"], flaw["check"]) == ("warning", "duplicate")
@@ -401,6 +323,7 @@ def test_a_store_is_sliced_too_but_for_what_is_open(tmp_path: Path) -> None:
         ["--where", "false"],
         ["--where", "x y"],
         ["--exchange", "zz"],
+        ["--exchange", ""],
         ["--first", "0"],
     ],
 )
@@ -427,7 +350,7 @@ def test_every_command_of_the_group_helps(name: str) -> None:
 
 
 def test_git_shows_what_differs_in_parquet_by_the_recipe(tmp_path: Path) -> None:
-    """The documented `textconv`, as a shell reads it, in a repository with a store."""
+    """The documented `textconv`, as a shell reads it; a store need not be there."""
     page = (ROOT / "docs" / "cassettes.md").read_text(encoding="utf-8")
     (recipe,) = re.findall(r"^git config .*textconv.*$", page, re.MULTILINE)
     (attributes,) = re.findall(r"`(\*\.parquet diff=\S+)`", page)
@@ -454,11 +377,13 @@ def test_git_shows_what_differs_in_parquet_by_the_recipe(tmp_path: Path) -> None
         )
         return done.stdout
 
-    run(tmp_path, "import", "curl.trace", "--store", "recordings")
+    run(tmp_path, "import", "curl.trace", "--store", "store")
     shell("git init -q")
     shell(recipe)
     shell("git add -A")
-    text = shell("git diff --cached -- recordings")
+    text = shell("git diff --cached -- store")
+    shutil.move(tmp_path / "store", tmp_path / "gone")
+    assert shell("git diff --cached -- store") == text
     assert '+{"exchange_id": ' in text
     assert '"data": "[DONE]"' in text
     assert "Binary files" not in text

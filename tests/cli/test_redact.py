@@ -219,3 +219,14 @@ def test_a_coded_request_is_looked_through_too(tmp_path: Path) -> None:
     (row,) = rows(tmp_path, path.name)
     assert (row["where"], row["rule"]) == ("request body", "field api_key")
     assert row["exchange_id"] == exchange_id(1)
+
+
+def test_a_cassette_with_an_id_twice_is_not_masked(tmp_path: Path) -> None:
+    """Whose secrets those are is not known; the message says what to do."""
+    path = cassette_of(tmp_path, leaky())
+    path.write_bytes(path.read_bytes() * 2)
+    before = path.read_bytes()
+    done = run_command("redact", path.name, cwd=tmp_path)
+    assert done.returncode == 3
+    assert "the same id is in line 1; take one of these exchanges out" in done.stderr
+    assert path.read_bytes() == before

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 from datetime import datetime
+from decimal import InvalidOperation
 
 import pytest
 from imports.reading import ending, head, only, opening
@@ -12,15 +13,20 @@ from samples import STARTED_AT
 from sse_recorder.exchange import Chunk, Op, ResponseHead
 from sse_recorder.imports.base import (
     Tape,
+    answered,
     each,
+    from_base64,
     from_datetime,
+    has_body,
     is_decoded,
     records,
     said,
+    shown,
     target,
     to_headers,
     true_headers,
     wire_text,
+    wrong_names,
 )
 
 URL = "https://api.example/chat?x=1"
@@ -68,6 +74,21 @@ def test_the_same_file_makes_the_same_ids() -> None:
     assert one == again[0].exchange_id
     assert len({one, two, other[0].exchange_id}) == 3
     assert (one[14], one[19]) == ("7", "8")  # UUIDv7
+
+
+def test_the_time_of_a_file_is_in_no_id() -> None:
+    """Copies and checkouts have others; of dated exchanges the date is in it."""
+    dated = ResponseHead(200, "OK", (("Date", "Mon, 23 Nov 2026 10:15:30 GMT"),))
+    tapes = [Tape(url=URL), Tape(url=URL, response=dated), Tape(url=URL, started_at=5)]
+    before, after = (
+        [found[0].exchange_id for found in records(tapes, b"x", mtime_ns)]
+        for mtime_ns in (STARTED_AT, STARTED_AT * 2)
+    )
+    assert before == after
+    assert (before[0][14], before[0][19]) == ("7", "8")  # UUIDv7
+    dated_ms = from_datetime(datetime.fromisoformat("2026-11-23T10:15:30Z")) // 10**6
+    assert before[1].replace("-", "")[:12] == f"{dated_ms:012x}"
+    assert before[2].startswith("00000000-0000-7")
 
 
 def test_an_exchange_began_when_the_file_says_or_its_answer_or_the_file_itself() -> (
@@ -128,9 +149,93 @@ def test_the_coding_goes_with_the_body_that_was_decoded() -> None:
     assert true_headers(GZIP, 3, is_decoded=True) == ()
 
 
+@pytest.mark.parametrize(
+    ("method", "status", "expected"),
+    [
+        *(("HEAD", 200, False), ("GET", 304, False), ("GET", 204, False)),
+        *(("GET", 103, False), ("GET", 200, True), ("POST", 404, True)),
+    ],
+)
+def test_an_answer_that_has_no_body_is_its_head(
+    method: str,
+    status: int,
+    expected: bool,  # noqa: FBT001
+) -> None:
+    """All its headers are true, and what was saved as its body is left out and told."""
+    headers = (("Content-Length", "999"), *GZIP)
+    saved = ResponseHead(status, "", headers)
+    assert has_body(method, status) is expected
+    made, kept, note = answered(method, saved, b"cached", is_decoded=True)
+    if expected:
+        assert (made.headers, kept, note) == ((), b"cached", "")
+    else:
+        assert (made, kept) == (saved, b"")
+        assert "has no body: what was saved as one is left out" in note
+        assert answered(method, saved, b"", is_decoded=True) == (saved, b"", "")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        Tape(url=URL, method="GET /x HTTP/1.1\r\nX:"),
+        Tape(url=URL, method=""),
+        Tape(url=URL, request_headers=(("bad name", "x"),)),
+        Tape(url=URL, response=ResponseHead(200, "", (("A", "b"), ("", "y")))),
+        Tape(url=URL, response=ResponseHead(200), trailers=(("é", "x"),)),
+    ],
+)
+def test_names_that_no_message_can_have_are_refused(wrong: Tape) -> None:
+    """As methods and as headers; they are not printed, as all of a line may be one."""
+    with pytest.raises(ValueError, match="is no token of HTTP") as raised:
+        only([wrong])
+    assert "bad" not in str(raised.value)
+
+
+def test_every_wrong_name_is_told_by_its_place() -> None:
+    """Which of the headers it is, and of which message."""
+    good = ("!#$%&'*+-.^_`|~09azAZ", "x")
+    found = wrong_names("G T", (good, ("a b", "")), (good,), (("c:", ""),))
+    assert list(found) == [
+        "the method is no token of HTTP",
+        "the name of request header 2 is no token of HTTP",
+        "the name of trailer 1 is no token of HTTP",
+    ]
+
+
+def test_base64_is_nothing_but_base64() -> None:
+    """In one line or several."""
+    assert from_base64("/w\r\nA=\n") == from_base64(b"/wA=") == b"\xff\x00"
+    for wrong in ("AAAA*!", "é", "A"):
+        with pytest.raises(ValueError, match=r"."):
+            from_base64(wrong)
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("https://u:p@h:8/a?api_key=x#y", "https://h:8/a"),
+        ("https://h?k=x", "https://h"),
+        ("wss://u@h", "wss://h"),
+        ("data:text/plain,secret", "data:"),
+        ("/a?k=x", "/a"),
+        ("u:p@h/a?k=x", "u:"),
+        ("u@h/a", "h/a"),
+        ("https://h/" + "a" * 99, "https://h/" + "a" * 70),
+    ],
+)
+def test_of_a_url_no_secret_is_printed(url: str, expected: str) -> None:
+    """Neither who asks, nor what for."""
+    assert shown(url) == expected
+    if not url.startswith("http"):
+        with pytest.raises(ValueError, match="no URL of HTTP") as raised:
+            target(url)
+        assert str(raised.value) == f"{expected!r} is no URL of HTTP"
+
+
 def test_headers_become_what_the_wire_has() -> None:
     """One line each, in Latin-1, without HTTP/2's pseudo headers."""
     pairs = [(":authority", "x"), ("Set-Cookie", "a=1\nb=2"), ("X", "é€"), ("N", 5)]
+    assert to_headers([("Empty", None)]) == (("Empty", ""),)
     assert to_headers(pairs) == (
         ("Set-Cookie", "a=1"),
         ("Set-Cookie", "b=2"),
@@ -152,9 +257,24 @@ def test_what_is_damaged_is_told_by_its_number() -> None:
     """In words, whatever was raised."""
     with pytest.raises(ValueError, match="entry 2: 'b' is missing"):
         each("entry", [{"b": Tape(url=URL)}, {}], lambda item: item["b"])
-    with pytest.raises(TypeError, match="no list"):
+    with pytest.raises(ValueError, match="no list"):
         each("entry", {}, str)
     assert said(RecursionError()) == "it is nested too deeply"
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (TypeError("'NoneType' object is not subscriptable"), "not of the type that"),
+        (AttributeError("'int' object has no attribute 'strip'"), "not of the type"),
+        (IndexError("list index out of range"), "not of the type that it has to be"),
+        (InvalidOperation("[<class>]"), "a number in it is none"),
+        (ValueError("two\nlines"), "two lines"),
+    ],
+)
+def test_what_python_says_is_said_in_words(error: Exception, words: str) -> None:
+    """Its own words are about the reader, and not about the file."""
+    assert words in said(error)
 
 
 def test_what_is_left_out_is_told_and_what_is_changed() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import socket
+import ssl
 import subprocess
 import threading
 from collections.abc import Iterator, Sequence
@@ -12,6 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import trustme
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from imports.reading import (
@@ -51,12 +53,16 @@ def chunked(*pieces: bytes) -> list[bytes]:
 
 
 @contextmanager
-def serving(*answers: Sequence[bytes], reset: bool = False) -> Iterator[str]:
+def serving(
+    *answers: Sequence[bytes], reset: bool = False, tls: ssl.SSLContext | None = None
+) -> Iterator[str]:
     """Answer connections one after another with these bytes, whatever they send."""
 
     def serve() -> None:
         for answer in answers:
             connection, _ = listener.accept()
+            if tls:
+                connection = tls.wrap_socket(connection, server_side=True)
             with connection:
                 got = b""
                 while not got.endswith((b"\r\n\r\n", b"body", b"0\r\n\r\n")):
@@ -70,7 +76,8 @@ def serving(*answers: Sequence[bytes], reset: bool = False) -> Iterator[str]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=serve)
         thread.start()
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}/chat?x=1"
+        scheme = "https" if tls else "http"
+        yield f"{scheme}://127.0.0.1:{listener.getsockname()[1]}/chat?x=1"
         thread.join(30)
 
 
@@ -127,6 +134,48 @@ def test_of_several_heads_the_last_counts(tmp_path: Path) -> None:
     ) as url:
         found = one(run_curl(tmp_path, "-iL", url), url=url)
     assert (head(found).status, body(found)) == (200, BODY)
+
+
+def test_trailers_are_behind_the_body(tmp_path: Path) -> None:
+    """As curl -i prints them; what does not come of what is declared is not missed."""
+    declared = HEAD + b"Trailer: X-Sum, X-Other\r\nTransfer-Encoding: chunked\r\n\r\n"
+    for text in (BODY, b"data: x\r\n\r\n", b"no line end"):
+        framed = b"%x\r\n%b\r\n" % (len(text), text)
+        for trailer, expected in ((b"x-sum: 5\r\n", (("x-sum", "5"),)), (b"", ())):
+            answer = [declared, framed, b"0\r\n" + trailer + b"\r\n"]
+            with serving(answer) as url:
+                found = one(run_curl(tmp_path, "-i", url), url=url)
+            assert body(found) == text
+            assert ending(found).trailers == expected
+
+
+@pytest.mark.parametrize("options", [["-i", "--retry", "1"], ["-v", "--stderr", "-"]])
+def test_heads_amid_bodies_are_refused(tmp_path: Path, options: list[str]) -> None:
+    """Where a body ends only a trace knows, and the message says how to have one."""
+    busy = b"HTTP/1.1 503 Busy\r\nContent-Length: 4\r\nConnection: close\r\n\r\nbusy"
+    with serving([busy], chunked(BODY)) as url:
+        more = [] if "--retry" in options else [url]
+        path = run_curl(tmp_path, *options, url, *more)
+    with pytest.raises(UsageError, match="trace it with `curl --trace"):
+        read(path, url=url)
+
+
+def test_a_body_may_tell_of_a_head() -> None:
+    """With line ends of text, or without headers, or where there is no head of it."""
+    for text in (
+        HEAD + b"\r\nHTTP/1.1 200 OK\nA: b\n\nis a head",
+        HEAD + b"\r\nHTTP/1.1 200 OK\r\n\r\n",
+        b"data: x\n\n" + HEAD + b"\r\n",
+    ):
+        curl.read(text, curl.Known(URL))
+
+
+def test_an_answer_without_a_body_keeps_its_length(tmp_path: Path) -> None:
+    """That of a HEAD says what a GET would have brought."""
+    with serving([HEAD + b"Content-Length: 999\r\n\r\n"] * 2) as url:
+        printed = run_curl(tmp_path, "-I", url)
+        found = one(printed, url=url, method="HEAD")
+    assert header(head(found).headers, "content-length") == "999"
 
 
 def test_what_curl_decoded_is_not_coded_any_more(tmp_path: Path) -> None:
@@ -198,12 +247,69 @@ def test_any_stamped_lines_come_back(lines: list[tuple[int, bytes]]) -> None:
             b"2026-11-23T10:00:00.5 a\n2026-11-23T10:00:00.75 \n",
             [Chunk(250 * MS, b"a\n\n")],
         ),
-        (b"1 a\nb\n", [Chunk(0, b"1 a\nb\n")]),
+        (b"1 a\nb\nc\n", [Chunk(0, b"1 a\nb\nc\n")]),
+        (
+            b"1700000000.2 a\n1700000000.1 b\n1700000000.3 c\n",
+            [Chunk(0, b"a\n"), Chunk(0, b"b\n"), Chunk(100 * MS, b"c\n")],
+        ),
+        (
+            b"10:00:00.2 a\n10:00:00.1 b\n10:00:00.3 c\n",
+            [
+                Chunk(36_000_200 * MS, b"a\n"),
+                Chunk(36_000_200 * MS, b"b\n"),
+                Chunk(36_000_300 * MS, b"c\n"),
+            ],
+        ),
     ],
 )
 def test_stamps_are_those_of_ts(text: bytes, expected: list[Chunk]) -> None:
-    """Each line has one, or none of them is one."""
+    """Each line has one, or none is one; a clock that was set back stands still."""
     assert chunks(only(curl.read(text, curl.Known(URL)).tapes)) == expected
+
+
+NUMBERS = b"42 is the answer\n43 is not\n"
+
+
+def test_stamps_that_are_taken_off_are_told() -> None:
+    """They may be the body's own numbers, and the caller can say so."""
+    found = curl.read(NUMBERS, curl.Known(URL))
+    assert body(only(found.tapes)) == b"is the answer\nis not\n"
+    assert "time stamps, which are taken off; say --no-stamps" in found.notes[0]
+    found = curl.read(NUMBERS, curl.Known(URL, stamps=False))
+    assert body(only(found.tapes)) == NUMBERS
+    assert "stamps" not in found.notes[0]
+    found = curl.read(NUMBERS, curl.Known(URL, stamps=True))
+    assert body(only(found.tapes)) == b"is the answer\nis not\n"
+    assert "stamps" not in found.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "stamps", "message"),
+    [
+        (b"0.1 a\n0.2 b\ncurl: (18)\n", None, "2 of 3 lines begin .* line 3 does not"),
+        (b"0.1 a\n0.2\n0.3 b\n0.4\n", None, "2 of 4 lines begin .* line 2 does not"),
+        (b"a\n0.1 b\n", True, "1 of 2 lines begin with a time stamp, and line 1 does"),
+        (b"a\n", True, "0 of 1 lines"),
+        (b"42 a\n7 b\n", None, "numbers that go back: say --stamps"),
+    ],
+)
+def test_what_may_be_stamps_or_not_is_asked(
+    text: bytes,
+    stamps: bool | None,  # noqa: FBT001
+    message: str,
+) -> None:
+    """A wrong guess would leave stamps in the body, or take bytes out of it."""
+    with pytest.raises(UsageError, match=message):
+        curl.read(text, curl.Known(URL, stamps=stamps))
+    if stamps is None:
+        found = only(curl.read(text, curl.Known(URL, stamps=False)).tapes)
+        assert body(found) == text
+
+
+def test_a_count_that_goes_back_stands_still() -> None:
+    """Where the caller says that it is one, as of a clock that was set."""
+    found = only(curl.read(b"0.2 a\n0.1 b\n", curl.Known(URL, stamps=True)).tapes)
+    assert chunks(found) == [Chunk(200 * MS, b"a\n"), Chunk(200 * MS, b"b\n")]
 
 
 def test_a_stamp_of_the_wall_clock_says_when_it_began() -> None:
@@ -275,6 +381,152 @@ def test_a_trace_may_have_several_requests(tmp_path: Path) -> None:
     assert [body(records) for records in found] == [BODY, BODY]
     with pytest.raises(UsageError, match="it has 2 requests"):
         read(tmp_path / "t", url=URL)
+
+
+def test_a_head_is_the_last_one_that_begins() -> None:
+    """Of the one before, curl 7.88 does not trace the blank line."""
+    found = one(FILES / "curl-continue.trace")
+    assert head(found).status == 200
+    assert head(found).headers == (
+        ("Content-Type", "text/event-stream"),
+        ("Date", "Thu, 26 Nov 2026 16:08:00 GMT"),
+        ("Transfer-Encoding", "chunked"),
+    )
+    assert body(found) == BODY
+
+
+def test_an_informational_head_is_no_answer() -> None:
+    """What breaks behind it was never answered."""
+    text = traced(
+        ("=> Send header", b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n"),
+        ("<= Recv header", b"HTTP/1.1 103 Early Hints\r\n"),
+        ("<= Recv header", b"\r\n"),
+        ("== Info: ", b"Recv failure: Connection reset by peer"),
+    )
+    found = only(curl.read(text, curl.Known()).tapes)
+    assert ending(found).outcome is Outcome.UPSTREAM_ERROR
+
+
+def test_each_connection_has_its_own_scheme(tmp_path: Path) -> None:
+    """A redirect may lead to TLS, and back; what is used again is as it was."""
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    moved = b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: %b\r\n\r\n"
+    final = HEAD + b"Content-Length: 0\r\n\r\n"
+    with (
+        serving([final]) as last,
+        serving([moved % last.encode()], tls=context) as safe,
+        serving([moved % safe.encode()]) as first,
+    ):
+        options = ["-L", "--cacert", "ca.pem", "--trace", "t", "-o", "x"]
+        run_curl(tmp_path, *options, first)
+    found = read(tmp_path / "t").exchanges
+    assert [opening(records).url for records in found] == [first, safe, last]
+
+
+@pytest.mark.parametrize(
+    "again",
+    [
+        b"Re-using existing connection #0 with host h",
+        b"Re-using existing connection! (#0) with host h",
+        b"Re-using existing https: connection with host h",
+    ],
+)
+def test_a_connection_that_is_used_again_has_the_scheme_that_it_had(
+    again: bytes,
+) -> None:
+    """In the words of curls old and new."""
+    sent = ("=> Send header", b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n")
+    text = traced(
+        ("== Info: ", b"  Trying 127.0.0.1:443..."),
+        ("== Info: ", b"Connected to h (127.0.0.1) port 443 (#0)"),
+        ("== Info: ", b"SSL connection using TLSv1.3"),
+        sent,
+        ("== Info: ", b"  Trying 127.0.0.1:80..."),
+        ("== Info: ", b"Connected to h (127.0.0.1) port 80 (#1)"),
+        sent,
+        ("== Info: ", again),
+        sent,
+    )
+    tapes = curl.read(text, curl.Known()).tapes
+    schemes = [tape.url.partition(":")[0] for tape in tapes]
+    assert schemes == ["https", "http", "https"]
+
+
+def test_an_exchange_ends_when_it_ended(tmp_path: Path) -> None:
+    """And not when the next one begins: curl waits before it tries again."""
+    busy = b"HTTP/1.1 503 Busy\r\nContent-Length: 4\r\nConnection: close\r\n\r\nbusy"
+    options = ["--retry", "1", "--trace", "t", "--trace-time", "-o", "x"]
+    with serving([busy], chunked(BODY)) as url:
+        run_curl(tmp_path, *options, url)
+    first, second = read(tmp_path / "t").exchanges
+    assert first[-1].at_ns < 500 * MS
+    assert opening(second).started_at - opening(first).started_at >= 0
+    assert [ending(found).outcome for found in (first, second)] == ["complete"] * 2
+
+
+def test_what_befalls_the_next_connection_is_not_of_this_exchange() -> None:
+    """An answer that ended with its connection is whole."""
+    text = traced(
+        ("=> Send header", b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n"),
+        ("<= Recv header", b"HTTP/1.1 200 OK\r\n\r\n"),
+        ("<= Recv data", b"x"),
+        ("== Info: ", b"Closing connection 0"),
+        ("== Info: ", b"connect to 127.0.0.1 port 9 failed: Connection timed out"),
+    )
+    assert ending(only(curl.read(text, curl.Known()).tapes)).outcome == "complete"
+
+
+def test_a_head_without_a_body_is_whole(tmp_path: Path) -> None:
+    """And says the length that it said: of a HEAD, and of a 304."""
+    not_modified = b"HTTP/1.1 304 Not Modified\r\nContent-Length: 999\r\n\r\n"
+    for options, answer in (
+        (["-I"], HEAD + b"Content-Length: 999\r\n\r\n"),
+        ([], not_modified),
+    ):
+        with serving([answer]) as url:
+            run_curl(tmp_path, *options, "--trace", "t", "-o", "x", url)
+        found = one(tmp_path / "t")
+        assert header(head(found).headers, "content-length") == "999"
+        assert ending(found).outcome is Outcome.COMPLETE
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        b"HTTP/2 stream 1 was not closed cleanly: INTERNAL_ERROR (err 2)",
+        b"OpenSSL SSL_read: SSL_ERROR_SYSCALL, errno 0",
+        b"SSL routines:ssl3_read_n:unexpected eof while reading",
+        b"nghttp2 recv error PROTOCOL_ERROR",
+    ],
+)
+def test_every_way_to_break_is_one(reason: bytes) -> None:
+    """Also where the connection is said to be left intact."""
+    text = traced(
+        ("=> Send header", b"GET /a HTTP/2\r\nHost: h\r\n\r\n"),
+        ("<= Recv header", b"HTTP/2 200 \r\n\r\n"),
+        ("<= Recv data", b"x"),
+        ("== Info: ", reason),
+        ("== Info: ", b"Connection #0 to host h left intact"),
+    )
+    found = ending(only(curl.read(text, curl.Known()).tapes))
+    assert found.outcome is Outcome.UPSTREAM_ABORT
+    assert found.error == f"eof: {reason.decode()}"
+
+
+def test_a_clock_that_is_set_back_loses_no_day() -> None:
+    """A step of the wall clock is none to the next day."""
+    text = traced(
+        ("=> Send header", b"GET http://h/a HTTP/1.1\r\n\r\n"),
+        ("<= Recv header", b"HTTP/1.1 200 OK\r\n\r\n"),
+        ("<= Recv data", b"x"),
+        ("== Info: ", b"Closing connection 0"),
+    ).replace(b"23:59:59.2", b"23:59:58.2")
+    found = only(curl.read(text, curl.Known()).tapes)
+    assert chunks(found) == [Chunk(100 * MS, b"x")]
+    assert found[-1].at_ns == 300 * MS
 
 
 def test_a_request_that_was_sent_in_chunks_is_whole(tmp_path: Path) -> None:

@@ -183,6 +183,53 @@ def test_messages_without_a_text_are_written_as_events() -> None:
     assert body(found) == wanted
 
 
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        *(("HTTP/2", "2"), ("HTTP/2.0", "2"), ("h2", "2"), ("HTTP/3", "3")),
+        *(("h3", "3"), ("HTTP/1.0", "1.0"), ("http/1.1", "1.1"), ("", "1.1")),
+    ],
+)
+def test_versions_are_those_of_every_browser(said: str, expected: str) -> None:
+    """Firefox says `HTTP/2`, and Chromium `h2`."""
+    assert head(entry(response={"httpVersion": said})).http_version == expected
+
+
+@pytest.mark.parametrize(
+    ("change", "content", "is_told"),
+    [
+        ({"response": {"status": 304}}, {"text": "cached"}, True),
+        ({"response": {"status": 204}}, {"text": "x"}, True),
+        ({"response": {"status": 304}}, {"text": "", "size": 9}, False),
+        ({"request": {"method": "HEAD"}}, {"text": "", "size": 9}, False),
+    ],
+)
+def test_an_answer_without_a_body_is_its_head(
+    change: dict[str, Any],
+    content: dict[str, Any],
+    is_told: bool,  # noqa: FBT001
+) -> None:
+    """Of a 304 browsers save the body that was in their cache; its length stays."""
+    lines = [{"name": "Content-Length", "value": "123"}]
+    response = change.pop("response", {}) | {"headers": lines}
+    found = log({**change, "response": response, "content": content})
+    (records,) = [only(found.tapes)]
+    assert body(records) == b""
+    assert header(head(records).headers, "content-length") == "123"
+    assert [note[:8] for note in found.notes] == ["entry 1:"] * is_told
+
+
+@pytest.mark.parametrize("where", ["response", "request"])
+def test_base64_that_is_none_is_told(where: str) -> None:
+    """Python would leave out what is not of its alphabet."""
+    kept = {"text": "AAAA*!", "encoding": "base64", "mimeType": ""}
+    change = (
+        {"content": kept} if where == "response" else {"request": {"postData": kept}}
+    )
+    with pytest.raises(ValueError, match="entry 1: "):
+        log(change)
+
+
 def test_the_head_is_that_of_the_body_as_it_is() -> None:
     """Without pseudo headers, codings, and lengths that are not its own."""
     pairs = {
@@ -235,6 +282,23 @@ def test_what_is_no_exchange_or_was_not_saved_is_left_out_and_told() -> None:
     ):
         assert found.notes[number - 1].startswith(f"entry {number}: left out, ")
         assert reason in found.notes[number - 1]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"content": {"text": "", "size": 5}},
+        {"request": {"postData": {"mimeType": "x", "params": [{"name": "a"}]}}},
+        {"request": {"url": "wss://h/x?api_key=SECRET"}},
+        {"request": {"url": "data:text/plain,SECRET"}},
+    ],
+)
+def test_what_is_told_of_an_entry_has_no_secret(change: dict[str, Any]) -> None:
+    """URLs are told without their queries."""
+    request = {"url": "https://SECRET@h/x?api_key=SECRET"} | change.get("request", {})
+    (note,) = log(change | {"request": request}).notes
+    assert "left out" in note
+    assert "SECRET" not in note
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +25,10 @@ from imports.reading import (
     read,
     sent,
 )
+from samples import MS
 
 from sse_recorder.background import running
+from sse_recorder.clock import MONOTONIC_NS
 from sse_recorder.errors import StoreError
 from sse_recorder.exchange import header
 from sse_recorder.imports import vcr
@@ -167,8 +171,14 @@ def test_tags_of_pythons_that_vcr_writes_are_bytes(tag: str, expected: bytes) ->
         (b"interactions: 5", "no list"),
         (b"interactions: [{}]", "interaction 1: 'request' is missing"),
         (b"other: 1", "'interactions' is missing"),
+        (b"", "it is no mapping with `interactions`"),
+        (b"- 1", "it is no mapping with `interactions`"),
+        (cassette(headers={5: ["x"]}), "the name of a header is text, and 5 is none"),
+        (cassette(headers={"a b": ["x"]}), "response header 1 is no token"),
+        (cassette(body={"base64_string": "AAAA*!"}), "interaction 1"),
+        (b"interactions: &a [*a]", "has itself in it"),
         (b"[" * 20_000, "."),
-        (cassette(body={"string": 5}), "a body cannot be '5'"),
+        (cassette(body={"string": 5}), "this is of the type int"),
         (cassette(body={"string": "a"}, status={"code": "x"}), "interaction 1"),
     ],
 )
@@ -181,3 +191,85 @@ def test_what_is_no_cassette_is_told_in_a_line(
     with pytest.raises(StoreError, match=reason) as raised:
         read(path)
     assert "\n" not in str(raised.value)
+
+
+def test_what_is_wrong_in_a_file_is_told_without_what_it_says() -> None:
+    """Where there is no libyaml, PyYAML says the line, which may have a secret."""
+    script = (
+        "import sys, yaml; del yaml.CSafeLoader; from sse_recorder.imports import vcr\n"
+        "try: vcr.read(sys.stdin.buffer.read())\n"
+        "except ValueError as error: print(error)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        input=b"interactions:\n- request: {Authorization: 'SECRET' 'SECRET'}\n",
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    assert b"line 2" in done.stdout
+    assert b"SECRET" not in done.stdout
+
+
+def layers(first: str, layer: str) -> str:
+    """Return YAML of which each of nine lines means the one before ten times."""
+    lines = [f"a0: &a0 {first}"]
+    lines += [
+        f"a{n}: &a{n} {layer.format(', '.join([f'*a{n - 1}'] * 10))}"
+        for n in range(1, 10)
+    ]
+    return "\n".join(lines) + "\n"
+
+
+LIST = layers("[x, x, x]", "[{}]")
+PAIRS = layers("[x]", "!!pairs [b: [{}]]")
+
+
+@pytest.mark.parametrize(
+    ("bomb", "use"),
+    [
+        (LIST, "body: {k: *a9}"),
+        (LIST, "body: !!python/object/apply:builtins.iter {args: [*a9]}"),
+        (LIST, "body: !!python/object/apply:builtins.iter {args: [[*a9]]}"),
+        (LIST, "body: !!python/object/new:_io.BytesIO {state: [*a9]}"),
+        (LIST, "headers: {X: [*a9]}"),
+        (PAIRS, "body: *a9"),
+    ],
+)
+def test_what_says_far_more_than_it_is_large_is_refused(bomb: str, use: str) -> None:
+    """A few hundred bytes can mean gigabytes, wherever they are used."""
+    text = cassette().decode().replace("body: null", use, 1)
+    begun_ns = MONOTONIC_NS()
+    with pytest.raises(ValueError, match="aliases written out"):
+        vcr.read((bomb + text).encode())
+    assert MONOTONIC_NS() - begun_ns < 5_000 * MS
+
+
+def test_what_is_meant_a_few_times_is_written_once() -> None:
+    """As people do by hand, and PyYAML where two values are one."""
+    text = """
+        interactions:
+        - request: &r {method: GET, uri: "http://h/", headers: &h {X: [y]}}
+          response: &a {body: text, status: {code: 200}, headers: {<<: *h, Z: z}}
+        - {request: *r, response: *a}
+        """
+    first, second = vcr.read(text.encode()).tapes
+    assert first == second
+    assert first.request_headers == (("X", "y"),)
+    assert first.response is not None
+    assert set(first.response.headers) == {("X", "y"), ("Z", "z")}
+
+
+def test_a_large_body_is_no_bomb() -> None:
+    """What is in the file may be as large as the file."""
+    data = "x" * ((64 << 20) + 1)
+    text = cassette(body={"string": "HERE"}).replace(b"HERE", data.encode())
+    assert body(only(vcr.read(text).tapes)) == data.encode()
+
+
+def test_a_304_has_no_body() -> None:
+    """Also where somebody wrote one."""
+    found = vcr.read(
+        cassette(body={"string": "x"}, status={"code": 304, "message": ""})
+    )
+    assert body(only(found.tapes)) == b""
+    assert found.notes[0].startswith("interaction 1: an answer of 304 to GET has no")

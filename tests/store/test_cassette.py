@@ -271,6 +271,16 @@ DAMAGED = {
     "data": (3, change(3, data=7)),
     "no data": (3, change(3, data=None)),
     "half": (3, change(3, data="\ud800")),
+    "half of a name": (1, change(1, request__headers=[["\ud800", ""]])),
+    "half of an id": (1, change(1, exchange_id="\udc00")),
+    "half of a tag": (1, change(1, tags={"a": "\ud800"})),
+    "half in bytes": (1, GOOD[0].replace("POST", "\udced\udca0\udc80")),
+    "another key of the head": (1, change(1, note="x")),
+    "of the request": (1, change(1, request__note="x")),
+    "of the response": (1, change(1, response__note="x")),
+    "of a chunk": (2, change(2, event="x")),
+    "of the end": (5, change(5, trailer=[])),
+    "a mark amid it": (2, GOOD[0] + "\ufeff" + GOOD[1]),
     "base64": (4, change(4, base64="?")),
     "end": (5, change(5, ended_ms=None)),
     "error": (5, change(5, error=1)),
@@ -287,6 +297,49 @@ def test_a_damaged_line_is_told_by_its_number(tmp_path: Path, damage: str) -> No
     with pytest.raises(StoreError, match=rf"sse\.jsonl, line {number}: ") as caught:
         cassette.read_rows(path).tables()
     assert "\n" not in str(caught.value)
+
+
+def test_the_mark_of_some_editors_is_none_of_its_text(tmp_path: Path) -> None:
+    """As they put it in front of every file."""
+    path = tmp_path / "x.sse.jsonl"
+    path.write_bytes(b"\xef\xbb\xbf" + written(RECORDS).encode())
+    assert list(cassette.read(path)) == read(written(RECORDS))
+
+
+def test_each_exchange_has_the_line_of_its_head(tmp_path: Path) -> None:
+    """Blank lines count, and equal ids do not matter."""
+    path = tmp_path / "x.sse.jsonl"
+    path.write_text("\n" + written(RECORDS) + "\n" + written(RECORDS), encoding="utf-8")
+    (records,) = read(written(RECORDS))
+    found = list(cassette.read_with_lines(path))
+    assert found == [(2, records), (2 + len(GOOD) + 1, records)]
+
+
+def test_an_id_that_is_there_twice_has_no_tables(tmp_path: Path) -> None:
+    """They would take the chunks of both for those of each."""
+    path = tmp_path / "x.sse.jsonl"
+    path.write_text(written(RECORDS, RECORDS), encoding="utf-8")
+    with pytest.raises(StoreError, match=r"line 6: the same id is in line 1; take one"):
+        cassette.read_rows(path)
+
+
+def test_the_canonical_form_is_in_the_order_of_time() -> None:
+    """And then of ids; an exchange is as it was read."""
+    second = records_of([b"x"], number=2, headers=())
+    text = written(RECORDS, second)
+    for tapes in ((second, RECORDS), (RECORDS, second)):
+        assert cassette.canonical(cassette.transcribe(r, Rows()) for r in tapes) == text
+
+
+def test_a_cassette_is_written_as_a_whole(tmp_path: Path) -> None:
+    """For its owner alone, unless it is said otherwise; or an error says what to do."""
+    path = tmp_path / "x.sse.jsonl"
+    for mode, expected in (((), 0o600), ((0o644,), 0o644)):
+        cassette.write(path, written(RECORDS), *mode)
+        assert path.read_text(encoding="utf-8") == written(RECORDS)
+        assert path.stat().st_mode & 0o777 == expected
+    with pytest.raises(StoreError, match="make its folder writable, or name a file"):
+        cassette.write(tmp_path / "none" / "x", "")
 
 
 def test_a_cassette_that_was_cut_says_so(tmp_path: Path) -> None:
