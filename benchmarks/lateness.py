@@ -24,7 +24,7 @@ from sse_recorder.exchange import Chunk, Exchange, Outcome
 from sse_recorder.playback import Lateness
 from sse_recorder.replay import ReplayServer
 from sse_recorder.store import cassette
-from sse_recorder.timer import Timer
+from sse_recorder.timer import Call, Timer
 
 STREAMS = (1, 100, 500)
 CHUNKS_PER_S = 50
@@ -91,17 +91,19 @@ class SleepTimer(Timer):
         super().__init__()
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def call_at(self, due_ns: int, callback: Callable[[], None]) -> None:
+    def call_at(self, due_ns: int, callback: Callable[[], None]) -> Call:
         """Sleep, then call back."""
-        task = asyncio.get_running_loop().create_task(self._wait(due_ns, callback))
+        call = Call(callback)
+        task = asyncio.get_running_loop().create_task(self._wait(due_ns, call))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return call
 
-    async def _wait(self, due_ns: int, callback: Callable[[], None]) -> None:
+    async def _wait(self, due_ns: int, call: Call) -> None:
         # uvloop may wake before the time is up: a step must not be played early.
         while (left_ns := due_ns - MONOTONIC_NS()) > 0:  # noqa: ASYNC110 - the point
             await asyncio.sleep(left_ns / NS)
-        callback()
+        call.callback()
 
 
 async def replay(source: Path, streams: int, timer: Timer | None) -> Lateness:

@@ -1,4 +1,4 @@
-"""The only reader of time.
+"""The only reader of time, and of the durations that people write.
 
 An exchange has one clock.  Its offsets come from the monotonic clock alone, because a
 wall clock may step while a stream runs; the wall time is read once, at t0, to say when
@@ -10,12 +10,33 @@ call: on Linux it is CLOCK_MONOTONIC, the clock that the replay's timerfd runs o
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from sse_recorder.errors import UsageError
+
 MONOTONIC_NS: Final[Callable[[], int]] = time.monotonic_ns  # noqa: TID251 - the one reader
+
+_NS_PER: Final = {"us": 1_000, "ms": 1_000_000, "s": 1_000_000_000, "m": 60_000_000_000}
+# They come in headers, too: this many digits are centuries, and still fit everywhere.
+_DURATION: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(us|ms|s|m)")
+
+
+def duration_ns(text: str) -> int:
+    """Read a duration, such as 200ms or 1.5s.
+
+    Raises:
+        UsageError: it is none.
+    """
+    match = _DURATION.fullmatch(text.strip())
+    if not match:
+        raise UsageError(
+            f"{text[:80]!r} is not a duration: give one such as 200ms or 1.5s"
+        )
+    return round(float(match[1]) * _NS_PER[match[2]])
 
 
 @dataclass(frozen=True, slots=True)

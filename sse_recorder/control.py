@@ -9,7 +9,9 @@ It is a port of its own because the replay's belongs to the API, all paths inclu
 
 from __future__ import annotations
 
+import re
 from http import HTTPStatus
+from typing import Final
 from urllib.parse import parse_qs
 
 from sse_recorder.errors import UsageError
@@ -18,6 +20,8 @@ from sse_recorder.http1.answers import send_json
 from sse_recorder.http1.endpoints import Endpoint, EndpointServer
 from sse_recorder.http1.response import ResponseStream
 from sse_recorder.replay import ReplayServer
+
+_EVENTS: Final = re.compile(r"[1-9][0-9]{0,8}")
 
 
 class ControlServer(EndpointServer):
@@ -41,24 +45,37 @@ class ControlServer(EndpointServer):
         super().__init__(endpoints, host=host, port=port, clock=replay.clock)
 
     async def _release(self, head: RequestHead, stream: ResponseStream) -> None:
-        values = parse_qs(head.query, keep_blank_values=True).get("events", ["1"])
+        values = _asked(head, "events") or ["1"]
         if not self._replay.is_stepping:
             raise UsageError(
                 "nothing waits for a release: start the replay with --step"
             )
-        if len(values) != 1 or not values[0].isdecimal() or not int(values[0]):
+        if len(values) != 1 or not _EVENTS.fullmatch(values[0]):
             raise UsageError(
-                f"events={values[0]} is no number of events: give 1 or more"
+                f"events={values[0][:20]} is no number of events: give 1 or more"
             )
         responses = len(self._replay.playing)
         self._replay.release(int(values[0]))
         send_json(stream, HTTPStatus.OK, {"responses": responses})
 
     async def _reset(self, head: RequestHead, stream: ResponseStream) -> None:
-        del head
+        _asked(head)
         self._replay.matcher.reset()
         send_json(stream, HTTPStatus.OK, {})
 
     async def _report(self, head: RequestHead, stream: ResponseStream) -> None:
-        del head
+        _asked(head)
         send_json(stream, HTTPStatus.OK, self._replay.report())
+
+
+def _asked(head: RequestHead, name: str = "") -> list[str]:
+    """Return the values of the one name that a query may have.
+
+    Raises:
+        UsageError: it has another: what was meant would not be done.
+    """
+    values = parse_qs(head.query, keep_blank_values=True)
+    if others := values.keys() - {name}:
+        known = f"give {name}=N, or nothing" if name else "leave it away"
+        raise UsageError(f"{min(others)[:20]!r} means nothing here: {known}")
+    return values.get(name, [])

@@ -18,9 +18,12 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
-from typing import NamedTuple
+from http import HTTPStatus
+from typing import Final, NamedTuple
 
 Headers = tuple[tuple[str, str], ...]
+
+_PHRASES: Final = {status.value: status.phrase for status in HTTPStatus}
 
 
 def header(headers: Headers, name: str) -> str | None:
@@ -68,6 +71,11 @@ class ResponseHead:
     http_version: str = "1.1"
 
 
+def phrase_of(status: int) -> str:
+    """Return what a status line says beside the number; nothing for unknown ones."""
+    return _PHRASES.get(status, "")
+
+
 class Chunk(NamedTuple):
     """The payload bytes of one read from the upstream socket, with its time."""
 
@@ -94,9 +102,15 @@ class Outcome(StrEnum):
 
 
 # How a connection broke.  `Exchange.error` begins with one of these when the outcome is
-# `upstream_abort`, because clients treat the two differently and so must a replay.
+# `upstream_abort`, because clients treat the two differently and so must a replay; and
+# with the outcome `upstream_error` where our client's connection broke in the same way.
 END_OF_FILE = "eof"
 RESET = "reset"
+
+# What it may say when the outcome is `client_abort`: who recorded on alone, and how
+# that went; the rest is whole, or `then: ` says what it has in place of an end.
+WITHOUT_CLIENT = "the client left; "
+REST_RECORDED = f"{WITHOUT_CLIENT}the rest was recorded"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,11 @@ A `Recording` is an exchange as a timeline: steps with their offsets from the en
 request, because that is what a recorded run and a live one have in common.  A timeline
 is a plain list, so what changes a replay is a function from one timeline to another:
 
-    recorded ─▶ Pace (gaps, jitter, speed) ─▶ faults ─▶ by_event (step mode) ─▶ Player
+    recorded ─▶ Pace (speed, jitter, gaps) ─▶ faults ─▶ by_event (step mode) ─▶ Player
+
+What a client did is not played, for the client is another one now: a recording that was
+left by its client is played to its last byte, and then the connection is held open for
+as long as that client waited, and `GRACE_NS` more, before it is broken.
 
 A `Player` is a machine without I/O or clock.  It is given a timeline and the moment at
 which the live request was complete; it says when the next step is due, and gives the
@@ -16,13 +20,20 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
+from itertools import accumulate
 from typing import Final, NamedTuple, TypeAlias
 
+from sse_recorder.errors import UsageError
 from sse_recorder.exchange import (
+    END_OF_FILE,
     RESET,
+    REST_RECORDED,
+    WITHOUT_CLIENT,
     Chunk,
     Exchange,
     Headers,
@@ -31,9 +42,18 @@ from sse_recorder.exchange import (
     header,
     media_type,
 )
-from sse_recorder.sse import Parser
+from sse_recorder.sse import Frame, Parser
 
 MAX_SPEED: Final = math.inf
+_MIN_SPEED: Final = 1e-6  # a second takes twelve days
+_FOR_EVER_NS: Final = 1 << 62
+_JITTER_MAX: Final = 10.0
+
+_NS_PER_S: Final = 1_000_000_000
+GRACE_NS: Final = 10 * _NS_PER_S
+"""How much longer than when it was recorded a client may take to leave."""
+_WAITED_MAX_NS: Final = 60 * _NS_PER_S  # of the time that it took then
+_OUTSTAYED_NS: Final = 1 * _NS_PER_S
 
 
 class Head(NamedTuple):
@@ -57,7 +77,12 @@ class End(NamedTuple):
 class Break(NamedTuple):
     """Break the connection."""
 
-    reset: bool
+    reset: bool | None
+    """By a TCP reset, or in order; but a body that only the end of its connection ends,
+    as `ResponseStream.abort` knows, is broken in order by None alone."""
+    client_waited_ns: int | None = None
+    """How long the client waited for more before it left, where it was the client that
+    did; a live one is waited for (see `Player`)."""
 
 
 class Fail(NamedTuple):
@@ -65,6 +90,7 @@ class Fail(NamedTuple):
 
     status: HTTPStatus
     message: str
+    kind: str = "upstream_error"
 
 
 Step: TypeAlias = "Head | Data | End | Break | Fail"
@@ -108,42 +134,92 @@ def _steps(exchange: Exchange, chunks: Iterable[Chunk]) -> Iterator[TimedStep]:
     head = ResponseHead(
         exchange.status, exchange.reason or "", exchange.response_headers
     )
-    yield exchange.headers_ns or 0, Head(head)
+    latest_ns = exchange.headers_ns or 0
+    yield latest_ns, Head(head)
     for chunk in chunks:
-        yield chunk.at_ns, Data(chunk.data)
-    if exchange.outcome is Outcome.COMPLETE:
-        yield ended_ns, End(exchange.response_trailers)
-    else:
-        yield ended_ns, Break(reset=(exchange.error or "").startswith(RESET))
+        latest_ns = chunk.at_ns
+        yield latest_ns, Data(chunk.data)
+    yield ended_ns, _end(exchange, max(0, ended_ns - latest_ns))
+
+
+def _end(exchange: Exchange, waited_ns: int) -> Step:
+    error = exchange.error or ""
+    if exchange.outcome is Outcome.COMPLETE or error == REST_RECORDED:
+        return End(exchange.response_trailers)
+    if exchange.outcome is not Outcome.CLIENT_ABORT:
+        return Break(reset=error.startswith(RESET))
+    how = _how_it_broke(error.removeprefix(f"{WITHOUT_CLIENT}then: "))
+    return how or Break(reset=False, client_waited_ns=waited_ns)
+
+
+def _how_it_broke(error: str) -> Break | None:
+    kind, colon, _ = error.partition(": ")
+    is_told = colon and kind in {RESET, END_OF_FILE}
+    return Break(reset=kind == RESET) if is_told else None
 
 
 def _no_answer(exchange: Exchange) -> Step:
+    error = exchange.error or "the upstream gave no answer"
     match exchange.outcome:
         case Outcome.CLIENT_ABORT:
-            return Break(reset=False)  # it left before there was anything to see
+            waited_ns = (exchange.ended_ns or 0) - (exchange.sent_ns or 0)
+            return Break(reset=False, client_waited_ns=max(0, waited_ns))
         case Outcome.TIMEOUT:
-            status = HTTPStatus.GATEWAY_TIMEOUT
+            return Fail(HTTPStatus.GATEWAY_TIMEOUT, error, "upstream_timeout")
         case _:
-            status = HTTPStatus.BAD_GATEWAY
-    return Fail(status, exchange.error or "the upstream gave no answer")
+            # A kept connection that broke unanswered was told by nothing but that.
+            return _how_it_broke(error) or Fail(HTTPStatus.BAD_GATEWAY, error)
+
+
+def speed_of(value: float | str) -> float:
+    """Read a speed: a factor, or `max`.
+
+    Raises:
+        UsageError: it is none.
+    """
+    if value in {"max", MAX_SPEED}:
+        return MAX_SPEED
+    try:
+        speed = float(value)
+    except (TypeError, ValueError):
+        speed = 0.0
+    if not _MIN_SPEED <= speed < MAX_SPEED:
+        raise UsageError(
+            f"{str(value)[:80]!r} is not a speed: give a number above 0, or max; the"
+            " least is a millionth"
+        )
+    return speed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
     """How the times of a timeline are changed.
 
-    Gaps come first, then the factor: of a recorded pause of 10 s, `max_gap_ns` of 2 s
-    and a `speed` of 2 leave 1 s.
+    The speed comes first and the limits last, so that those are real times: of a
+    recorded pause of 10 s, a speed of 2 leaves 5 s, and `max_gap_ns` of 2 s leaves 2 s.
+
+    Raises:
+        UsageError: one of them is no such number.
     """
 
     speed: float = 1.0
-    """How many times as fast as recorded; `MAX_SPEED` for no waiting."""
+    """How many times as fast as recorded; `MAX_SPEED`, or `max`, for no waiting."""
     max_gap_ns: int | None = None
-    """The longest wait between two steps."""
+    """The longest wait, for the response head as between two steps."""
     ttfb_ns: int | None = None
     """The wait before the response head, in place of the recorded one."""
     jitter: float = 0.0
     """By which share of it each gap may be longer or shorter, at random."""
+
+    def __post_init__(self) -> None:
+        """Check them, and read the speed."""
+        object.__setattr__(self, "speed", speed_of(self.speed))
+        if not 0 <= self.jitter <= _JITTER_MAX:
+            raise UsageError(
+                f"{self.jitter} is not a share: give one from 0 to {_JITTER_MAX:g}"
+            )
+        if min(self.max_gap_ns or 0, self.ttfb_ns or 0) < 0:
+            raise UsageError("a wait cannot be less than nothing: give 0 or more")
 
     @property
     def is_recorded(self) -> bool:
@@ -164,15 +240,16 @@ class Pace:
         paced: list[TimedStep] = []
         before_ns, now_ns = 0, 0.0
         for at_ns, step in timeline:
-            gap_ns: float = at_ns - before_ns
+            gap_ns = (at_ns - before_ns) / self.speed
             before_ns = at_ns
-            if not paced and self.ttfb_ns is not None:
-                gap_ns = self.ttfb_ns
-            elif self.max_gap_ns is not None:
-                gap_ns = min(gap_ns, self.max_gap_ns)
+            is_chosen = not paced and self.ttfb_ns is not None
+            if is_chosen:
+                gap_ns = float(self.ttfb_ns or 0)
             if self.jitter:
                 gap_ns *= max(0.0, 1 + rng.uniform(-self.jitter, self.jitter))
-            now_ns += gap_ns / self.speed
+            if self.max_gap_ns is not None and not is_chosen:
+                gap_ns = min(gap_ns, self.max_gap_ns)
+            now_ns += gap_ns
             paced.append((round(now_ns), step))
         return paced
 
@@ -180,28 +257,38 @@ class Pace:
 class Player:
     """Says what of a timeline is due.
 
+    Where it was the client that left, its live successor decides: the break is due only
+    when that waited for longer, by `GRACE_NS`, whatever the speed.  Of what the
+    recorded one waited, more than a minute does not count.
+
     Args:
-        timeline: what to play.
+        timeline: what to play; it is asked for no more than the next step.
         anchor_ns: when the live request was complete.
         released: how many events may be played now; None for all of them.  What is
             played is then cut where events end (see `by_event`), and the recorded
             times mean nothing.
     """
 
-    __slots__ = ("_anchor_ns", "_at", "_released", "_timeline")
+    __slots__ = ("_anchor_ns", "_latest_ns", "_next", "_released", "_steps", "latest")
 
     def __init__(
-        self, timeline: Timeline, anchor_ns: int, *, released: int | None = None
+        self,
+        timeline: Iterable[TimedStep],
+        anchor_ns: int,
+        *,
+        released: int | None = None,
     ) -> None:
-        self._timeline = timeline if released is None else by_event(timeline)
-        self._anchor_ns = anchor_ns
+        self._steps = iter(timeline if released is None else by_event(timeline))
+        self._next: TimedStep | None = None
+        self._anchor_ns = self._latest_ns = anchor_ns
         self._released = released
-        self._at = 0
+        self.latest: Step | None = None
+        """The step that was taken last."""
 
     @property
     def is_over(self) -> bool:
-        """Whether every step was taken."""
-        return self._at == len(self._timeline)
+        """Whether the response was ended."""
+        return self.latest is not None and not isinstance(self.latest, (Head, Data))
 
     @property
     def is_stepping(self) -> bool:
@@ -211,13 +298,19 @@ class Player:
     @property
     def due_ns(self) -> int | None:
         """When the next step is due; None after the last, and before a release."""
-        if self.is_over:
+        self._next = self._next or next(self._steps, None)
+        if self._next is None:
             return None
-        offset_ns, _ = self._timeline[self._at]
+        offset_ns, step = self._next
+        due_ns = self._anchor_ns
         if self._released is None:
-            return self._anchor_ns + offset_ns
-        # By events, an offset is the number of events that have to be over.
-        return self._anchor_ns if offset_ns <= self._released else None
+            due_ns += offset_ns
+        elif offset_ns > self._released:  # by events, it is how many have to be over
+            return None
+        if isinstance(step, Break) and step.client_waited_ns is not None:
+            wait_ns = min(step.client_waited_ns, _WAITED_MAX_NS) + GRACE_NS
+            return max(due_ns, self._latest_ns + wait_ns)
+        return due_ns
 
     def release(self, events: int) -> None:
         """Let so many more events be played."""
@@ -227,47 +320,98 @@ class Player:
     def take(self, now_ns: int) -> TimedStep | None:
         """Give the next step with its due time, if it is due by now."""
         due_ns = self.due_ns
-        if due_ns is None or due_ns > now_ns:
+        if self._next is None or due_ns is None or due_ns > now_ns:
             return None
-        _, step = self._timeline[self._at]
-        self._at += 1
-        return due_ns, step
+        _, self.latest = self._next
+        self._next = None
+        if not self.is_over:
+            self._latest_ns = now_ns
+        return due_ns, self.latest
+
+    def left_ns(self, now_ns: int) -> int | None:
+        """Return when the client left, if it leaves now; None if all was played.
+
+        It counts from the complete request, as a timeline does; by events, where times
+        mean nothing, it is behind all that was asked for so far.
+        """
+        if self.is_over:
+            return None
+        return _FOR_EVER_NS if self.is_stepping else now_ns - self._anchor_ns
+
+    def outstayed(self, now_ns: int) -> bool:
+        """Tell whether the client read on where, when it was recorded, it had left."""
+        step = self.latest if self.is_over else self._next and self._next[1]
+        if not isinstance(step, Break) or step.client_waited_ns is None:
+            return False
+        longest_ns = step.client_waited_ns + _OUTSTAYED_NS
+        return self.is_over or now_ns - self._latest_ns > longest_ns
 
 
-def by_event(timeline: Timeline) -> Timeline:
-    """Return a timeline whose offsets are numbers of events.
+def by_event(timeline: Iterable[TimedStep]) -> Iterator[TimedStep]:
+    """Give a timeline whose offsets are numbers of events.
 
     A step is due when as many events are released: what belongs to the first event has
     1, the head 0, and the end as many as there are.  Chunks are cut where events end.
     """
-    steps: list[TimedStep] = []
     parser: Parser | None = None
     count = 0  # events that are over
     start = 0  # of the chunk, in the body
+    waiting: list[Step] = []  # behind the last event: of the next one, if one comes
     for _, step in timeline:
         if isinstance(step, Head):
             parser = Parser() if is_plain_event_stream(step.head.headers) else None
-        if not isinstance(step, Data) or parser is None:
-            steps.append((count if steps else 0, step))
+        elif isinstance(step, Data) and parser is not None:
+            data, done = step.data, 0
+            for frame in _events(parser.feed(data)):
+                end = max(frame.start + frame.size - start, done)
+                count += 1
+                if end > done:
+                    waiting.append(Data(data[done:end]))
+                yield from ((count, one) for one in waiting)
+                waiting, done = [], end
+            if done < len(data):
+                waiting.append(Data(data[done:]))
+            start += len(data)
             continue
-        data, done = step.data, 0
-        for frame in parser.feed(data):
-            end = max(frame.start + frame.size - start, done)
-            if frame.type != "event":
-                continue
-            count += 1
-            if end > done:
-                steps.append((count, Data(data[done:end])))
-            done = end
-        if done < len(data):
-            steps.append((count + 1, Data(data[done:])))
-        start += len(data)
-    return _with_end(steps, count)
-
-
-def _with_end(steps: list[TimedStep], count: int) -> Timeline:
+        elif parser is not None:  # the end may show that the last event was over
+            count += len(_events(parser.close()))
+        yield from ((count, one) for one in (*waiting, step))
+        waiting = []
     # What comes behind the last event needs no release of its own.
-    return [(min(number, count), step) for number, step in steps]
+    yield from ((count, one) for one in waiting)
+
+
+def _events(frames: Iterable[Frame]) -> list[Frame]:
+    return [frame for frame in frames if frame.type == "event"]
+
+
+class Histogram:
+    """How late steps left, in a memory that does not grow with them.
+
+    The greatest is kept as it is, and of all others the eight highest bits: what is
+    told of them is less than 0.4 % off.
+    """
+
+    __slots__ = ("counts", "max_ns")
+
+    def __init__(self, parts: Iterable[Histogram] = ()) -> None:
+        self.counts: Counter[int] = Counter()
+        self.max_ns = 0
+        for part in parts:
+            self.counts.update(part.counts)
+            self.max_ns = max(self.max_ns, part.max_ns)
+
+    def add(self, ns: int) -> None:
+        """Count one."""
+        shift = max(0, ns.bit_length() - 8)
+        self.counts[(ns >> shift << shift) + (1 << shift >> 1)] += 1
+        self.max_ns = max(self.max_ns, ns)
+
+    def summary(self) -> Lateness:
+        """Return what there is to tell."""
+        found = Lateness.counted(self.counts)
+        p50_ns, p99_ns = (min(ns, self.max_ns) for ns in (found.p50_ns, found.p99_ns))
+        return Lateness(found.count, p50_ns, p99_ns, self.max_ns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,12 +426,18 @@ class Lateness:
     @classmethod
     def of(cls, values: Iterable[int]) -> Lateness:
         """Summarise; percentiles are those of the nearest rank."""
-        ordered = sorted(values)
-        if not ordered:
+        return cls.counted(Counter(values))
+
+    @classmethod
+    def counted(cls, counts: Mapping[int, int]) -> Lateness:
+        """Summarise values, each with how often it came."""
+        ordered = sorted(counts)
+        ends = list(accumulate(counts[value] for value in ordered))
+        if not ends:
             return cls(0, 0, 0, 0)
-        last = len(ordered) - 1
-        p50, p99 = (ordered[round(last * q)] for q in (0.5, 0.99))
-        return cls(len(ordered), p50, p99, ordered[-1])
+        ranks = (round((ends[-1] - 1) * q) for q in (0.5, 0.99))
+        p50, p99 = (ordered[bisect_right(ends, rank)] for rank in ranks)
+        return cls(ends[-1], p50, p99, ordered[-1])
 
     def __str__(self) -> str:
         """Say it in milliseconds."""

@@ -39,6 +39,8 @@ from sse_recorder.clock import SYSTEM, Clock
 from sse_recorder.disturbed import DisturbedStream
 from sse_recorder.errors import ListenError, UpstreamError
 from sse_recorder.exchange import (
+    REST_RECORDED,
+    WITHOUT_CLIENT,
     Ending,
     Headers,
     Opening,
@@ -69,6 +71,9 @@ CONNECT_TIMEOUT_S: Final = 10
 _SWEEP_S: Final = 0.5
 REQUEST_BUFFER_BYTES: Final = 64 << 10
 """How much of a request body may wait for the upstream connection to be there."""
+
+FAULTS_KEPT: Final = 1_000
+"""How many lines are kept of what faults did."""
 
 _NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 
@@ -159,6 +164,10 @@ class Recorder:
         """Exchanges that are over, by outcome."""
         self.request_bytes = self.response_bytes = 0
         """Of the bodies of those."""
+        self.fault_report: list[str] = []
+        """What faults did: a line for each of them and of the first responses."""
+        self.faults_told = 0
+        """How many lines there would be."""
         self.spans_lost = 0
         """Spans that had not been delivered when it stopped."""
         self.finishes = on_client_abort == "finish"
@@ -255,6 +264,13 @@ class Recorder:
             writer_restarts=writer.writer_restarts,
             usage=self.writer.usage(),
         )
+
+    def note_faults(self, lines: Iterable[str]) -> None:
+        """Keep what faults did to a response."""
+        for line in lines:
+            self.faults_told += 1
+            if self.faults_told <= FAULTS_KEPT:
+                self.fault_report.append(line)
 
     def problems(self) -> tuple[str, ...]:
         """Return why requests are to be refused now; nothing where they never are."""
@@ -393,7 +409,8 @@ class Relay:
         self._waiting: list[bytes] = []
         self._waiting_bytes = 0
         self._request_trailers: Headers | None = None
-        self._is_paused = self._is_request_paused = False
+        self._pauses: set[str] = set()  # who wants to have less of the response
+        self._is_request_paused = False
         self._progress: tuple[object, ...] = ()
         self._progress_ns = at_ns
         self._informational = 0
@@ -401,9 +418,9 @@ class Relay:
         self._connecting: asyncio.Task[None] | None = None
         recorder.count += 1
         started_at = recorder.started_at(at_ns)
-        exchange_id = recorder.latest_id = uuid7(started_at)
-        self._tap = recorder.writer.tap(exchange_id, at_ns)
-        self._head = self._open(exchange_id, started_at, head, found)
+        self._id = recorder.latest_id = uuid7(started_at)
+        self._tap = recorder.writer.tap(self._id, at_ns)
+        self._head = self._open(self._id, started_at, head, found)
         self._disturbed = self._disturb(stream) if recorder.faults else None
         self._stream = self._disturbed or stream
         recorder.relays.add(self)
@@ -453,17 +470,20 @@ class Relay:
                 # Ids are new each time, and the same seed is to give the same bytes.
                 name=str(recorder.count),
                 dialect=known.name if known else "generic",
+                method=self._head.method,
             ),
+            self,
             timer=recorder.timer,
             clock=recorder.clock,
-            on_broken=self._broken,
         )
 
-    def _broken(self, report: str) -> None:
-        """Leave the upstream, since a fault ended the response for the client."""
-        log.info("faults: %s", report)
-        # Later, for the chunk on which it acted is to be recorded.
-        asyncio.get_running_loop().call_soon(self._end_broken, report)
+    def faults_told(self, lines: list[str], *, is_broken: bool) -> None:
+        """Note it, and leave the upstream if they ended the response for the client."""
+        self._recorder.note_faults(f"{self._id}: {line}" for line in lines)
+        if is_broken:
+            # Later, for the chunk on which they acted is to be recorded.
+            report = "; ".join(lines)
+            asyncio.get_running_loop().call_soon(self._end_broken, report)
 
     def _end_broken(self, report: str) -> None:
         self._drop_upstream()
@@ -502,7 +522,7 @@ class Relay:
         # From here on it is the upstream's buffer that says when to pause.
         self._stream.resume_request()
         upstream.send_request(self._head, self)
-        if self._is_paused:
+        if self._pauses:
             upstream.pause_response()
         for data in self._waiting:
             upstream.send_data(data)
@@ -538,6 +558,8 @@ class Relay:
 
     def client_gone(self, at_ns: int, error: BaseException | None) -> None:
         """Leave the upstream, since nobody is listening any more; or listen alone."""
+        if self._disturbed is not None:
+            self._disturbed.lose_client(at_ns)
         is_sent = self._upstream is not None and self._request_trailers is not None
         has_left = error is None or isinstance(error, OSError)
         if self._recorder.finishes and is_sent and has_left:
@@ -557,14 +579,28 @@ class Relay:
 
     def pause_response(self) -> None:
         """Read the upstream no faster than the client reads."""
-        self._is_paused = True
+        self._pause("client")
+
+    def resume_response(self) -> None:
+        """Read on, if nobody else wants less."""
+        self._resume("client")
+
+    def hold_response(self) -> None:
+        """Read the upstream no faster than the faults let it pass."""
+        self._pause("faults")
+
+    def release_response(self) -> None:
+        """Read on, if nobody else wants less."""
+        self._resume("faults")
+
+    def _pause(self, who: str) -> None:
+        self._pauses.add(who)
         if self._upstream is not None:
             self._upstream.pause_response()
 
-    def resume_response(self) -> None:
-        """Read on."""
-        self._is_paused = False
-        if self._upstream is not None:
+    def _resume(self, who: str) -> None:
+        self._pauses.discard(who)
+        if self._upstream is not None and not self._pauses:
             self._upstream.resume_response()
 
     # What the upstream does.
@@ -605,9 +641,11 @@ class Relay:
         """
         is_reset = failure.kind == "reset"
         if not self._stream.started:
+            message = failure.message
             if self._is_kept and (is_reset or failure.kind == "eof"):
                 self._stream.abort(reset=is_reset)
-            self._fail(failure.message, at_ns, is_timeout=failure.kind == "timeout")
+                message = f"{failure.kind}: {message}"  # so that a replay does it, too
+            self._fail(message, at_ns, is_timeout=failure.kind == "timeout")
             return
         self._stream.abort(reset=is_reset)
         is_timeout = failure.kind == "timeout"
@@ -637,7 +675,7 @@ class Relay:
             upstream.buffered if upstream else None,
         )
         # Connecting has a limit of its own, and a slow client is not a silent upstream.
-        is_its_turn = upstream is not None and is_asked and not self._is_paused
+        is_its_turn = upstream is not None and is_asked and not self._pauses
         if progress != self._progress or not is_its_turn:
             self._progress, self._progress_ns = progress, now_ns
         elif now_ns - self._progress_ns >= timeout_s * 1e9:
@@ -695,10 +733,8 @@ class Relay:
 
 def _without_client(ending: Ending) -> Ending:
     """Return how an exchange ended whose client had left before."""
-    rest = f"then: {ending.error}" if ending.error else "the rest was recorded"
-    return replace(
-        ending, outcome=Outcome.CLIENT_ABORT, error=f"the client left; {rest}"
-    )
+    error = f"{WITHOUT_CLIENT}then: {ending.error}" if ending.error else REST_RECORDED
+    return replace(ending, outcome=Outcome.CLIENT_ABORT, error=error)
 
 
 def _to_upstream(headers: Headers, authority: str) -> Headers:

@@ -8,7 +8,9 @@ What is served, and how:
 - A chunk is one write, so clients see the boundaries that were recorded.
 - An exchange that broke is broken at the same byte, at the same time and in the same
   way: `reset` or a plain end of the connection.
-- One whose upstream gave no response head is answered with 502, as it was then.
+- One whose client left is held open until the live one leaves, too; who waits for much
+  longer has it broken in order (see `playback.Player`).
+- One whose upstream gave no response head is answered with 502 or 504, as it was then.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from http import HTTPStatus
 from pathlib import Path
 from typing import Literal, Unpack
@@ -33,17 +36,10 @@ from sse_recorder.http1.connection import ConnectionHandler, StreamHandler
 from sse_recorder.http1.response import ResponseStream
 from sse_recorder.http1.server import Server
 from sse_recorder.match import Miss
-from sse_recorder.playback import (
-    Break,
-    Data,
-    End,
-    Fail,
-    Head,
-    Player,
-    Step,
-)
-from sse_recorder.repertoire import Repertoire, ReplayOptions
-from sse_recorder.timer import Timer
+from sse_recorder.playback import Player
+from sse_recorder.repertoire import Answer, Repertoire, ReplayOptions, without_wishes
+from sse_recorder.steps import do_step
+from sse_recorder.timer import Call, Timer
 
 log = logging.getLogger("sse_recorder.replay")
 
@@ -63,7 +59,7 @@ class ReplayServer(Repertoire):
         self,
         *sources: str | Path,
         step: bool = False,
-        on_miss: HTTPStatus = HTTPStatus.NOT_FOUND,
+        on_miss: int = HTTPStatus.NOT_FOUND,
         fallback: Callable[[], ConnectionHandler] | None = None,
         host: str = "127.0.0.1",
         port: int = 0,
@@ -190,9 +186,10 @@ class _Replay:
         self._fallback = fallback
         self._other: StreamHandler | None = None  # who answers in our place
         self._body: list[bytes] = []
+        self._answer: Answer | None = None
         self._player: Player | None = None
         self._state: Literal["playing", "paused", "over"] = "playing"
-        self._is_timed = False
+        self._call: Call | None = None  # that the timer keeps for us
         self._resumed_ns = 0
 
     def request_data(self, data: bytes, at_ns: int) -> None:
@@ -213,7 +210,9 @@ class _Replay:
         if isinstance(found, Miss):
             send_json(self._stream, server.on_miss, server.note_miss(found))
             return
+        self._body.clear()
         server.playing.add(self)
+        self._answer = found
         self._player = Player(found.timeline, at_ns, released=server.released())
         self._play()
 
@@ -221,7 +220,8 @@ class _Replay:
         self, fallback: ConnectionHandler, at_ns: int, trailers: Headers
     ) -> None:
         """Have the whole request answered by somebody else."""
-        other = fallback.request_head(self.head, self._stream, self._began_ns)
+        head = replace(self.head, headers=without_wishes(self.head.headers))
+        other = fallback.request_head(head, self._stream, self._began_ns)
         self._other = other
         for data in self._body:
             other.request_data(data, at_ns)
@@ -232,17 +232,23 @@ class _Replay:
         """Let so many more events go."""
         if self._player is not None:
             self._player.release(events)
-            if not self._is_timed:
+            if self._call is None:
                 self._play()
 
     def client_gone(self, at_ns: int, error: BaseException | None) -> None:
         if self._other is not None:
             self._other.client_gone(at_ns, error)
-        self._end()
+        self._end(at_ns)
 
-    def _end(self) -> None:
+    def _end(self, at_ns: int) -> None:
+        if self._state == "over":
+            return
         self._state = "over"
         self._server.playing.discard(self)
+        if self._call is not None:
+            self._call.cancel()
+        if self._player is not None and self._answer is not None:
+            self._server.note_end(self._answer, self._player, at_ns)
 
     def pause_response(self) -> None:
         if self._other is not None:
@@ -256,17 +262,17 @@ class _Replay:
         elif self._state == "paused":
             self._state = "playing"
             self._resumed_ns = self._server.clock.monotonic_ns()
-            if not self._is_timed:
+            if self._call is None:
                 self._play()
 
     def _play(self) -> None:
         """Do what is due, and come back for the rest."""
-        self._is_timed = False
+        self._call = None
         try:
             self._play_due()
         except Exception:
             log.exception("a replay failed; please report this")
-            self._end()
+            self._end(self._server.clock.monotonic_ns())
             self._stream.abort(reset=True)
 
     def _play_due(self) -> None:
@@ -277,27 +283,12 @@ class _Replay:
         # Looked at before each step: a client that does not read pauses it in between.
         while self._state == "playing" and (timed := player.take(now_ns())):
             due_ns, step = timed
-            self._do(step)
+            do_step(self._stream, step)
             if due_ns < self._resumed_ns:
                 server.held += 1
             elif not player.is_stepping:
                 server.note_late(now_ns() - due_ns, len(server.playing))
         if self._stream.finished:
-            self._end()
+            self._end(now_ns())
         if self._state == "playing" and (next_ns := player.due_ns) is not None:
-            self._is_timed = True
-            server.timer.call_at(next_ns, self._play)
-
-    def _do(self, step: Step) -> None:
-        stream = self._stream
-        match step:
-            case Data(data):
-                stream.send_data(data)
-            case Head(head):
-                stream.send_head(head)
-            case End(trailers):
-                stream.end(trailers)
-            case Break(reset):
-                stream.abort(reset=reset)
-            case Fail(status, message):
-                send_json_error(stream, status, "upstream_error", message)
+            self._call = server.timer.call_at(next_ns, self._play)

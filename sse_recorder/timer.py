@@ -17,6 +17,7 @@ import heapq
 import os
 import struct
 import sys
+import weakref
 from collections.abc import Callable
 from typing import Final, Protocol
 
@@ -27,6 +28,8 @@ _TFD_NONBLOCK: Final = 0o4000
 _TFD_CLOEXEC: Final = 0o2000000
 _TFD_TIMER_ABSTIME: Final = 1
 _NS_PER_S: Final = 1_000_000_000
+# The latest time that every alarm can be set for: that of decades, and then set anew.
+_LATEST_NS: Final = 1 << 61
 # struct itimerspec: interval and value, each seconds and nanoseconds.
 _ITIMERSPEC: Final = struct.Struct("@llll")
 
@@ -41,6 +44,23 @@ class _Alarm(Protocol):
         """Never wake again."""
 
 
+class Call:
+    """A callback that waits for its time."""
+
+    __slots__ = ("callback",)
+
+    def __init__(self, callback: Callable[[], None]) -> None:
+        self.callback = callback
+
+    def cancel(self) -> None:
+        """Do nothing when it is time, and keep nothing alive until then."""
+        self.callback = _nothing
+
+
+def _nothing() -> None:
+    """Do what was cancelled."""
+
+
 class Timer:
     """Calls back at absolute times of the monotonic clock, on the running loop."""
 
@@ -52,7 +72,7 @@ class Timer:
             precise: use a timerfd where there is one.
         """
         self._clock = clock
-        self._heap: list[tuple[int, int, Callable[[], None]]] = []
+        self._heap: list[tuple[int, int, Call]] = []
         self._count = 0
         self._set_for: int | None = None
         self._is_closed = False
@@ -63,13 +83,14 @@ class Timer:
             else _LoopAlarm(loop, clock, self._fire)
         )
 
-    def call_at(self, due_ns: int, callback: Callable[[], None]) -> None:
+    def call_at(self, due_ns: int, callback: Callable[[], None]) -> Call:
         """Call back at a time; at once if it has passed, but never within this call."""
-        if self._is_closed:
-            return
-        self._count += 1  # equal times are kept in their order
-        heapq.heappush(self._heap, (due_ns, self._count, callback))
-        self._arm()
+        call = Call(callback)
+        if not self._is_closed:
+            self._count += 1  # equal times are kept in their order
+            heapq.heappush(self._heap, (due_ns, self._count, call))
+            self._arm()
+        return call
 
     def close(self) -> None:
         """Forget everything that is due, now and later."""
@@ -84,7 +105,7 @@ class Timer:
             # What becomes due meanwhile waits for the next round, so that the loop can
             # do something else, too, when more is due than can be done.
             while heap and heap[0][0] <= now_ns:
-                heapq.heappop(heap)[2]()
+                heapq.heappop(heap)[2].callback()
         finally:
             self._set_for = None
             self._arm()  # one stream's callback that raises must not silence the others
@@ -94,7 +115,7 @@ class Timer:
             due_ns = self._heap[0][0]
             if self._set_for is None or due_ns < self._set_for:
                 self._set_for = due_ns
-                self._alarm.set(due_ns)
+                self._alarm.set(min(due_ns, _LATEST_NS))
 
 
 class _TimerFd:
@@ -109,7 +130,10 @@ class _TimerFd:
         )
         if self._fd < 0:
             raise OSError(ctypes.get_errno(), "timerfd_create")
-        loop.add_reader(self._fd, self._readable)
+        loop.add_reader(self._fd, _call_weakly, weakref.WeakMethod(self._readable))
+        # Its user may forget to close it, and so may who forgets the loop.
+        self._let_go = weakref.finalize(self, _let_go, loop, self._fd)
+        self._let_go.atexit = False
 
     def set(self, due_ns: int) -> None:
         # A value of zero would disarm it; the past fires at once.
@@ -118,7 +142,7 @@ class _TimerFd:
         self._libc.timerfd_settime(self._fd, _TFD_TIMER_ABSTIME, value, None)
 
     def close(self) -> None:
-        if self._fd >= 0:
+        if self._let_go.detach():
             self._loop.remove_reader(self._fd)
             os.close(self._fd)
             self._fd = -1
@@ -129,6 +153,25 @@ class _TimerFd:
         except BlockingIOError:
             return  # it was set anew after it had fired
         self._fire()
+
+
+def _call_weakly(method: weakref.WeakMethod[Callable[[], None]]) -> None:
+    """Call a method of what may be gone: the loop is not to keep it."""
+    if (bound := method()) is not None:
+        bound()
+
+
+def _let_go(loop: asyncio.AbstractEventLoop, fd: int) -> None:
+    """Close a timerfd that was forgotten, from whichever thread collects garbage."""
+
+    def close() -> None:
+        loop.remove_reader(fd)
+        os.close(fd)
+
+    try:
+        loop.call_soon_threadsafe(close)
+    except RuntimeError:  # the loop is closed
+        os.close(fd)
 
 
 class _LoopAlarm:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import time
 
-from sse_recorder.clock import MONOTONIC_NS, SYSTEM, Clock, FakeClock
+import pytest
+
+from sse_recorder.clock import MONOTONIC_NS, SYSTEM, Clock, FakeClock, duration_ns
+from sse_recorder.errors import UsageError
 
 
 def test_the_system_clock_moves_forward() -> None:
@@ -30,3 +33,20 @@ def test_a_fake_clock_moves_when_it_is_told_to() -> None:
     assert (clock.monotonic_ns(), clock.wall_ns()) == (5, 105)
     fake.advance(7)
     assert (clock.monotonic_ns(), clock.wall_ns()) == (12, 112)
+
+
+def test_a_duration_is_written_with_its_unit() -> None:
+    """Four units are known, and parts of them."""
+    assert [duration_ns(t) for t in ("2us", "1.5ms", " 2s ", "1m")] == [
+        *(2_000, 1_500_000),
+        *(2_000_000_000, 60_000_000_000),
+    ]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "2", "soon", "-1s", "1e9s", "\u0663s", "9" * 10 + "s", "9" * 400 + "s"]
+)
+def test_what_is_no_duration_is_told(text: str) -> None:
+    """Nor is more of it than fits: a header is not to try anybody's patience."""
+    with pytest.raises(UsageError, match="is not a duration: give one such as 200ms"):
+        duration_ns(text)

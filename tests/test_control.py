@@ -75,19 +75,29 @@ def test_a_reset_begins_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("step", "query", "why"),
+    ("step", "asked", "why"),
     [
-        (False, "events=1", "start the replay with --step"),
-        (True, "events=0", "give 1 or more"),
-        (True, "events=all", "give 1 or more"),
-        (True, "events=1&events=2", "give 1 or more"),
+        (False, "release?events=1", "start the replay with --step"),
+        (True, "release?events=0", "give 1 or more"),
+        (True, "release?events=all", "give 1 or more"),
+        (True, "release?events=1&events=2", "give 1 or more"),
+        (True, f"release?events={'9' * 5_000}", "give 1 or more"),
+        (True, "release?event=3", "'event' means nothing here: give events=N"),
+        (True, "reset?scope=a", "'scope' means nothing here: leave it away"),
     ],
 )
-def test_what_cannot_be_released_is_told(
-    tmp_path: Path, query: str, why: str, *, step: bool
+def test_what_cannot_be_done_is_told(
+    tmp_path: Path, asked: str, why: str, *, step: bool
 ) -> None:
     """A mistake is answered 400, with what to do."""
-    with controlled(tmp_path, step=step) as (_, http):
-        answer = http.post(f"/release?{query}")
+    with controlled(tmp_path, step=step) as (both, http):
+        answer = http.post(f"/{asked}")
+        assert both.replay.released() == (0 if step else None)
     assert answer.status_code == 400
     assert why in answer.json()["error"]["message"]
+
+
+def test_a_report_needs_nothing_else(tmp_path: Path) -> None:
+    """It is of the whole replay."""
+    with controlled(tmp_path, step=False) as (_, http):
+        assert http.get("/report?scope=a").status_code == 400

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import random
+import re
+from collections.abc import Iterator
 from http import HTTPStatus
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -12,25 +16,35 @@ from hypothesis import strategies as st
 from making import pieces
 
 from recordings import CHUNKS, MS, exchange
+from sse_recorder.errors import UsageError
 from sse_recorder.exchange import Chunk, Outcome, ResponseHead
 from sse_recorder.playback import (
+    GRACE_NS,
     MAX_SPEED,
     Break,
     Data,
     End,
     Fail,
     Head,
+    Histogram,
     Lateness,
     Pace,
     Player,
     Recording,
     Step,
+    TimedStep,
     Timeline,
     by_event,
+    speed_of,
 )
 
 TIMELINE = Recording(exchange(), CHUNKS).timeline
 FIRST, REST = b"data: one\n\n", b": ping\n\ndata: two\n\nda"
+
+
+def alone(how: str) -> dict[str, object]:
+    """Return what is told of an exchange that was recorded on without its client."""
+    return {"outcome": Outcome.CLIENT_ABORT, "error": f"the client left; {how}"}
 
 
 def played(player: Player, now_ns: int) -> list[tuple[int, object]]:
@@ -88,23 +102,100 @@ def test_the_highest_speed_waits_for_nothing() -> None:
     [
         ({"outcome": Outcome.UPSTREAM_ABORT, "error": "reset: …"}, Break(reset=True)),
         ({"outcome": Outcome.UPSTREAM_ABORT, "error": "eof: …"}, Break(reset=False)),
-        ({"outcome": Outcome.CLIENT_ABORT}, Break(reset=False)),
+        ({"outcome": Outcome.TIMEOUT, "error": "timeout: …"}, Break(reset=False)),
+        (
+            {"outcome": Outcome.CLIENT_ABORT},
+            Break(reset=False, client_waited_ns=10 * MS),
+        ),
+        (alone("the rest was recorded"), End(())),
+        (alone("then: reset: …"), Break(reset=True)),
+        (alone("then: eof: …"), Break(reset=False)),
+        (alone("then: it was cut"), Break(reset=False, client_waited_ns=10 * MS)),
         ({"response_trailers": (("X", "1"),)}, End((("X", "1"),))),
         (
             {"status": None, "outcome": Outcome.UPSTREAM_ERROR, "error": "refused"},
             Fail(HTTPStatus.BAD_GATEWAY, "refused"),
         ),
-        ({"status": None, "outcome": Outcome.CLIENT_ABORT}, Break(reset=False)),
+        (
+            {"status": None, "outcome": Outcome.UPSTREAM_ERROR, "error": "eof: …"},
+            Break(reset=False),
+        ),
+        (
+            {"status": None, "outcome": Outcome.UPSTREAM_ERROR, "error": "reset: …"},
+            Break(reset=True),
+        ),
+        (
+            {"status": None, "outcome": Outcome.CLIENT_ABORT},
+            Break(reset=False, client_waited_ns=50 * MS),
+        ),
         (
             {"status": None, "outcome": Outcome.TIMEOUT, "error": None},
-            Fail(HTTPStatus.GATEWAY_TIMEOUT, "the upstream gave no answer"),
+            Fail(
+                HTTPStatus.GATEWAY_TIMEOUT,
+                "the upstream gave no answer",
+                "upstream_timeout",
+            ),
         ),
     ],
 )
 def test_an_exchange_ends_as_it_ended(changes: dict[str, object], last: object) -> None:
     """Clients treat an end, a reset and an error apart, so a replay does, too."""
-    steps = played(Player(Recording(exchange(**changes), CHUNKS).timeline, 0), 10**12)
-    assert steps[-1] == (50 * MS, last)
+    timeline = Recording(exchange(**changes), CHUNKS).timeline
+    assert timeline[-1] == (50 * MS, last)
+
+
+@pytest.mark.parametrize("speed", [1, 0.1, 100, MAX_SPEED])
+@pytest.mark.parametrize("released", [None, 9])
+@pytest.mark.parametrize(("waited_ms", "counted_ms"), [(300, 300), (3_600_000, 60_000)])
+def test_a_client_that_left_is_waited_for(
+    speed: float, released: int | None, waited_ms: int, counted_ms: int
+) -> None:
+    """It may take what it took then, up to a minute, and the grace, at any speed."""
+    left = exchange(outcome=Outcome.CLIENT_ABORT, ended_ns=(50 + waited_ms) * MS)
+    timeline = Pace(speed=speed).apply(
+        Recording(left, CHUNKS).timeline,
+        random.Random(0),  # noqa: S311 - no secret
+    )
+    player = Player(timeline, 0, released=released)
+    all_came_ns = 1_000 * MS
+    assert len(played(player, all_came_ns)) == len(timeline) - 1
+    due_ns = player.due_ns
+    left_ns = timeline[-1][0] if released is None else 0
+    assert due_ns == max(left_ns, all_came_ns + counted_ms * MS + GRACE_NS)
+    assert not player.is_over
+    assert not player.outstayed(all_came_ns + waited_ms * MS)
+    assert player.outstayed(all_came_ns + (waited_ms + 1_001) * MS)
+    assert player.take(due_ns - 1) is None
+    assert player.take(due_ns) == (due_ns, timeline[-1][1])
+    assert player.is_over
+    assert player.outstayed(due_ns)
+    assert player.due_ns is None
+
+
+def test_who_leaves_what_had_an_end_has_not_outstayed() -> None:
+    """Only where it was the client that left can another one stay for longer."""
+    player = Player(TIMELINE, 0)
+    assert player.left_ns(7 * MS) == 7 * MS
+    played(player, 40 * MS)
+    assert not player.outstayed(10**18)
+    played(player, 50 * MS)
+    assert player.left_ns(60 * MS) is None
+    assert not player.outstayed(10**18)
+
+
+def test_no_step_is_asked_for_before_its_time_has_come() -> None:
+    """What makes a timeline as it goes is never ahead by more than one step."""
+    asked: list[int] = []
+
+    def steps() -> Iterator[TimedStep]:
+        for at_ns, step in TIMELINE:
+            asked.append(at_ns // MS)
+            yield at_ns, step
+
+    player = Player(steps(), 0)
+    assert asked == []
+    played(player, 10 * MS)
+    assert asked == [10, 20]
 
 
 def test_a_gap_can_be_capped_and_the_first_wait_chosen() -> None:
@@ -112,8 +203,54 @@ def test_a_gap_can_be_capped_and_the_first_wait_chosen() -> None:
     assert milliseconds(TIMELINE) == [10, 20, 40, 40, 50]
     assert milliseconds(paced(max_gap_ns=5 * MS)) == [5, 10, 15, 15, 20]
     assert milliseconds(paced(ttfb_ns=100 * MS)) == [100, 110, 130, 130, 140]
-    both = paced(ttfb_ns=100 * MS, max_gap_ns=5 * MS, speed=2)
-    assert milliseconds(both) == [50, 52.5, 55, 55, 57.5]
+
+
+def test_limits_are_real_times_whatever_the_speed() -> None:
+    """A wait that is capped or chosen is what was asked for, and not a share of it."""
+    both = paced(ttfb_ns=100 * MS, max_gap_ns=6 * MS, speed=2)
+    assert milliseconds(both) == [100, 105, 111, 111, 116]
+    slow = paced(max_gap_ns=12 * MS, speed=0.5)
+    assert milliseconds(slow) == [12, 24, 36, 36, 48]
+    assert milliseconds(paced(ttfb_ns=30 * MS, speed=MAX_SPEED)) == [30] * 5
+    capped = milliseconds(paced(max_gap_ns=4 * MS, jitter=0.5))
+    assert max(b - a for a, b in pairwise([0, *capped])) <= 4
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"speed": 0}, "'0' is not a speed: give a number above 0, or max"),
+        ({"speed": 1e-300}, "the least is a millionth"),
+        ({"speed": math.nan}, "'nan' is not a speed"),
+        ({"speed": "fast"}, "'fast' is not a speed"),
+        ({"jitter": -0.1}, "-0.1 is not a share: give one from 0 to 10"),
+        ({"jitter": math.inf}, "inf is not a share"),
+        ({"max_gap_ns": -1}, "a wait cannot be less than nothing"),
+        ({"ttfb_ns": -1}, "a wait cannot be less than nothing"),
+    ],
+)
+def test_a_pace_that_cannot_be_kept_is_refused(
+    options: dict[str, Any], why: str
+) -> None:
+    """It is found where it is given, in Python as on the command line."""
+    with pytest.raises(UsageError, match=re.escape(why)):
+        Pace(**options)
+
+
+def test_a_speed_is_a_factor_or_max() -> None:
+    """As a number or in writing."""
+    assert [speed_of(s) for s in ("1", 0.5, "max")] == [1, 0.5, MAX_SPEED]
+    options: dict[str, Any] = {"speed": "max"}
+    assert Pace(**options).speed == speed_of(MAX_SPEED) == MAX_SPEED
+    for text in ("0", "-1", "inf", "nan", "", "1e-7"):
+        with pytest.raises(UsageError, match="give a number above 0, or max"):
+            speed_of(text)
+
+
+@pytest.mark.parametrize("speed", [1e-6, 1e308])
+def test_the_extremes_of_speed_can_be_played(speed: float) -> None:
+    """Twelve days a second, or none at all."""
+    assert paced(speed=speed)[-1][0] == round(50 * MS / speed)
 
 
 @given(st.floats(0, 2), st.integers(0, 99))
@@ -158,10 +295,41 @@ def test_what_has_no_events_is_one() -> None:
     assert [number for number, _ in by_event(timeline)] == [0, 0, 0]
 
 
+def test_an_event_that_the_end_shows_is_released_by_itself() -> None:
+    """A lone CR may be half of a line end, until nothing comes behind it."""
+    body = b"data: a\r\rdata: b\r\r"
+    timeline = Recording(exchange(), [Chunk(30 * MS, body)]).timeline
+    steps = [(n, step.data) for n, step in by_event(timeline) if isinstance(step, Data)]
+    assert steps == [(1, b"data: a\r\r"), (2, b"data: b\r\r")]
+
+
 def test_lateness_says_the_nearest_rank() -> None:
     """Percentiles of few values are values that occurred."""
     assert Lateness.of([]) == Lateness(0, 0, 0, 0)
     assert Lateness.of([5]) == Lateness(1, 5, 5, 5)
     assert Lateness.of(range(101)) == Lateness(101, 50, 99, 100)
+    assert Lateness.of([3, 1, 1, 1]) == Lateness(4, 1, 3, 3)
     text = str(Lateness(2, 1_500_000, 2_000_000, 2_000_001))
     assert text == "n=2 p50=1.500 ms p99=2.000 ms max=2.000 ms"
+
+
+@given(st.lists(st.integers(0, 10**13), max_size=200))
+def test_a_histogram_tells_what_was_counted(values: list[int]) -> None:
+    """The number and the greatest exactly, the rest to within 0.4 %."""
+    histograms = [Histogram(), Histogram()]
+    for at, value in enumerate(values):
+        histograms[at % 2].add(value)
+    told, exact = Histogram(histograms).summary(), Lateness.of(values)
+    assert (told.count, told.max_ns) == (exact.count, exact.max_ns)
+    assert told.p50_ns == pytest.approx(exact.p50_ns, rel=0.004)
+    assert told.p99_ns == pytest.approx(exact.p99_ns, rel=0.004)
+    assert told.p50_ns <= told.p99_ns <= told.max_ns
+
+
+def test_a_histogram_does_not_grow_with_what_it_counts() -> None:
+    """All that one can be late within a minute fits into a few thousand counts."""
+    histogram = Histogram()
+    for value in range(0, 60_000 * MS, 600_011):
+        histogram.add(value)
+    assert histogram.summary().count == 100_000 - 1
+    assert len(histogram.counts) < 2_500

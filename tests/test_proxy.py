@@ -18,6 +18,7 @@ from otlp_receiver import attributes, otlp_receiver
 
 from sse_recorder.exchange import Exchange
 from sse_recorder.http1.limits import Limits as HttpLimits
+from sse_recorder.http1.response import ResponseStream
 from sse_recorder.http1.sockets import reset_connection
 from sse_recorder.otel import Telemetry
 from sse_recorder.proxy import Recorder
@@ -636,10 +637,8 @@ def test_what_may_have_been_read_is_not_asked_again(
     with Store.open(tmp_path) as store:
         exchanges = list(store.exchanges())
     assert [e.outcome for e in exchanges] == ["complete", "upstream_error"]
-    how = "reset" if reset else "closed"
-    assert exchanges[1].error == (
-        f"the upstream {how} the connection before its response head"
-    )
+    how = "reset: the upstream reset" if reset else "eof: the upstream closed"
+    assert exchanges[1].error == f"{how} the connection before its response head"
 
 
 def test_a_post_goes_on_a_new_connection_when_the_kept_one_has_ended(
@@ -1119,6 +1118,7 @@ def test_bodies_of_any_size_pass_through_bounded_buffers(
             for relay in recorder.relays:
                 assert relay._upstream is not None
                 sizes.append(relay._upstream.buffered)
+                assert isinstance(relay._stream, ResponseStream)
                 sizes.append(relay._stream.buffered)
             await asyncio.sleep(0.001)
 

@@ -12,8 +12,8 @@ from recordings import CHUNKS, MS, exchange
 from sse_recorder.errors import StoreError, UsageError
 from sse_recorder.exchange import Outcome, RequestHead
 from sse_recorder.match import Miss
-from sse_recorder.playback import MAX_SPEED, Data
-from sse_recorder.repertoire import Answer, Repertoire, ReplayOptions, speed_of
+from sse_recorder.playback import MAX_SPEED, Data, Player
+from sse_recorder.repertoire import Answer, Repertoire, ReplayOptions
 from sse_recorder.store import cassette
 
 HEADERS = (("Content-Type", "application/json"),)
@@ -64,12 +64,14 @@ def test_a_request_says_its_own_pace_and_faults(tmp_path: Path) -> None:
     assert sum(isinstance(step, Data) for _, step in ask(played).timeline) == 2
     fault = ("X-SSE-Recorder-Fault", "reslice=1")
     answer = ask(played, ("x-sse-recorder-speed", "max"), fault)
-    assert {at_ns for at_ns, _ in answer.timeline} == {0}
-    chunks = [step.data for _, step in answer.timeline if isinstance(step, Data)]
+    steps = list(answer.timeline)
+    assert {at_ns for at_ns, _ in steps} == {0}
+    chunks = [step.data for _, step in steps if isinstance(step, Data)]
     assert set(map(len, chunks)) == {1}
-    assert [line.partition(":")[0] for line in played.fault_report] == [
-        "POST /chat"
-    ] * 2
+    assert played.fault_report == []  # it is told when it has been played
+    played.note_end(answer, Player(answer.timeline, 0), 5)
+    (line,) = played.fault_report
+    assert line.startswith("POST /chat: reslice=1: ")
     with pytest.raises(UsageError, match="is not a speed"):
         ask(played, ("x-sse-recorder-speed", "fast"))
 
@@ -126,8 +128,11 @@ def test_lateness_is_told_by_how_many_streams_there_were(tmp_path: Path) -> None
     assert list(played.lateness_by_streams()) == ["1", "2-9", "10-99", "1000+"]
     assert played.lateness.max_ns == 5 * MS
     played.assert_punctual(max_ms=5)
-    with pytest.raises(AssertionError, match="not punctual: n=5"):
+    with pytest.raises(AssertionError, match=r"not punctual: n=5.*were max=4 ms"):
         played.assert_punctual(max_ms=4)
+    wrong: dict[str, Any] = {"p95_ms": 1}
+    with pytest.raises(TypeError, match="p95_ms"):
+        played.assert_punctual(**wrong)
     assert played.report()["lateness_by_streams"]["2-9"]["count"] == 2
 
 
@@ -141,9 +146,65 @@ def test_a_repertoire_of_nothing_is_refused(tmp_path: Path) -> None:
         Repertoire([file])
 
 
-def test_a_speed_is_a_factor_or_max() -> None:
-    """Anything else is refused in words."""
-    assert [speed_of(text) for text in ("1", "0.5", "max")] == [1, 0.5, MAX_SPEED]
-    for text in ("0", "-1", "inf", "nan", ""):
-        with pytest.raises(UsageError, match="give a number above 0, or max"):
-            speed_of(text)
+def test_nothing_is_no_repertoire() -> None:
+    """Who forgot the sources is told so."""
+    with pytest.raises(UsageError, match="nothing to replay: give a folder or a"):
+        Repertoire([])
+
+
+@pytest.mark.parametrize("speed", [0, -1, "fast"])
+def test_a_speed_that_is_none_is_refused(tmp_path: Path, speed: Any) -> None:
+    """In Python as on the command line, where `max` is one."""
+    assert repertoire(tmp_path, speed="max").pace.speed == MAX_SPEED
+    with pytest.raises(UsageError, match="give a number above 0, or max"):
+        repertoire(tmp_path, speed=speed)
+
+
+def test_one_exchange_can_be_named(tmp_path: Path) -> None:
+    """`SOURCE#ID` serves that one, by the end of its id, and nothing else."""
+    whole = repertoire(tmp_path)
+    one = Repertoire([tmp_path / "a.sse.jsonl#00000002"])
+    assert (whole.loaded, one.loaded) == (2, 1)
+    answer = ask(one)
+    assert answer.exchange.reason == "Take 2"
+    assert sum(isinstance(step, Data) for _, step in answer.timeline) == len(CHUNKS)
+    with pytest.raises(UsageError):
+        Repertoire([tmp_path / "a.sse.jsonl#00000009"])
+
+
+def test_what_is_told_does_not_grow_for_ever(tmp_path: Path) -> None:
+    """The first of it is kept, and the rest is counted."""
+    left = exchange(outcome=Outcome.CLIENT_ABORT)
+    file = tmp_path / "a.sse.jsonl"
+    file.write_text(cassette.dumps(left, CHUNKS))
+    played = Repertoire([file], faults=["drop@event:7", "drop@event:8"], speed="max")
+    for _ in range(600):
+        answer = ask(played)
+        player = Player(answer.timeline, 0)
+        for now_ns in (0, 10**18):
+            while player.take(now_ns):
+                pass
+        played.note_end(answer, player, 10**18)
+        miss = played.find(RequestHead("GET", "/", HEADERS), BODY)
+        assert isinstance(miss, Miss)
+        played.note_miss(miss)
+    report = played.report()
+    assert report["faults_told"] == 1_200
+    assert report["missed"] == 600
+    kept = ("faults", "misses", "outstayed")
+    assert [len(report[name]) for name in kept] == [1_000, 100, 100]
+
+
+def test_the_report_says_what_was_missed_and_why(tmp_path: Path) -> None:
+    """Nobody has to have read the answers to the clients."""
+    played = repertoire(tmp_path)
+    miss = played.find(RequestHead("POST", "/chat?x=1", HEADERS), b'{"a":1,"b":3}')
+    assert isinstance(miss, Miss)
+    played.note_miss(miss)
+    (told,) = played.report()["misses"]
+    assert (told["method"], told["path"]) == ("POST", "/chat")
+    assert (told["differs_in"], told["recorded"], told["received"]) == (
+        "body.b",
+        "2",
+        "3",
+    )

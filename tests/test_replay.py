@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
+import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from http import HTTPStatus
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
-from http1.wire import Peer, Run, upstream
+from http1.wire import App, Peer, Run, ok, upstream
 
 from recordings import CHUNKS, MS, exchange
+from sse_recorder import playback
+from sse_recorder.clock import MONOTONIC_NS
 from sse_recorder.errors import StoreError
 from sse_recorder.exchange import Chunk, Exchange, Outcome
+from sse_recorder.http1.sockets import reset_connection
 from sse_recorder.playback import MAX_SPEED, Pace
 from sse_recorder.proxy import Recorder
 from sse_recorder.replay import ReplayServer
@@ -24,8 +29,14 @@ from sse_recorder.store.store import Store
 
 
 def saved(path: Path, *exchanges: Exchange) -> Path:
-    """Save exchanges with the chunks above as a cassette."""
-    path.write_text("".join(cassette.dumps(one, CHUNKS) for one in exchanges))
+    """Save exchanges with the chunks above as a cassette, each with its own id."""
+    texts = [
+        cassette.dumps(
+            replace(one, exchange_id=f"{one.exchange_id[:-2]}{at:02x}"), CHUNKS
+        )
+        for at, one in enumerate(exchanges)
+    ]
+    path.write_text("".join(texts))
     return path
 
 
@@ -121,7 +132,7 @@ def test_a_miss_names_the_nearest_recording_and_what_differs(
             assert head.startswith(b"HTTP/1.1 404 Not Found\r\n")
             client.writer.write_eof()
             error = json.loads(await client.read_all())["error"]
-            assert error["nearest"]["exchange_id"] == exchange().exchange_id
+            assert error["nearest"]["exchange_id"] == server.report()["unused"][0]
             assert error["differs_in"] == "body.b"
             assert (error["recorded"], error["received"]) == ("2", "3")
             assert (server.served, server.missed) == (0, 1)
@@ -197,11 +208,11 @@ def test_the_status_of_a_miss_can_be_chosen(run: Run, tmp_path: Path) -> None:
     path = saved(tmp_path / "a.sse.jsonl", exchange())
 
     async def main() -> None:
-        miss = HTTPStatus.SERVICE_UNAVAILABLE
-        async with replaying(path, on_miss=miss) as (_, client):
-            client.send(b"GET /other HTTP/1.1\r\nHost: a\r\n\r\n")
-            head = await client.read_until(b"\r\n\r\n")
-            assert head.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
+        for status, line in ((503, b"503 Service Unavailable"), (529, b"529 ")):
+            async with replaying(path, on_miss=status) as (_, client):
+                client.send(b"GET /other HTTP/1.1\r\nHost: a\r\n\r\n")
+                head = await client.read_until(b"\r\n\r\n")
+                assert head.startswith(b"HTTP/1.1 " + line + b"\r\n")
 
     run(main())
 
@@ -343,6 +354,13 @@ def test_incomplete_and_open_exchanges_are_not_served(tmp_path: Path) -> None:
 ONE, PING = b"data: one\n\n", b": ping\n\n"
 TWO, THREE = "event: e\ndata: né\n\n".encode(), b"data: three\n\n"
 EVENTS = ONE + PING + TWO + THREE
+
+
+def between_line_ends(data: bytes) -> list[bytes]:
+    """Cut data inside of each blank line."""
+    return data.replace(b"\n\n", b"\n|\n").split(b"|")
+
+
 BREAKS = {
     "cut@event:1": (ONE, False),
     "reset@event:1": (ONE, True),
@@ -357,6 +375,10 @@ CHANGES = {
     "stall=20ms@event:1": (ONE, PING, TWO + THREE),
     "first-byte=20ms": (ONE + PING, TWO + THREE),
     "reslice=merge": (EVENTS,),
+    "reslice=1": tuple(bytes([byte]) for byte in EVENTS),
+    "reslice=crlf": tuple(
+        piece for data in (ONE + PING, TWO + THREE) for piece in between_line_ends(data)
+    ),
     "reslice=utf8": (ONE + PING, TWO[:17], TWO[17:] + THREE),
     "error=late@event:1": (
         ONE,
@@ -431,6 +453,27 @@ def test_a_fault_changes_the_stream_as_it_says(
     run(main())
 
 
+def test_random_chunks_have_the_same_bytes_and_come_again(
+    run: Run, tmp_path: Path
+) -> None:
+    """A seed says where the cuts are."""
+    path = two_chunks(tmp_path / "a.sse.jsonl")
+    wires = []
+
+    async def main() -> None:
+        for seed in (1, 1, 2):
+            faults = ["reslice=random"]
+            async with replaying(path, faults=faults, seed=seed) as (_, client):
+                client.send(request())
+                received = await client.read_until(b"\r\n0\r\n\r\n")
+                wires.append(received.partition(b"\r\n\r\n")[2])
+
+    run(main())
+    assert wires[0] == wires[1] != wires[2]
+    assert {unchunked(wire) for wire in wires} == {EVENTS}
+    assert wires[0].count(b"\r\n") > 2 * 3
+
+
 def test_one_byte_is_corrupt_and_the_same_one_again(run: Run, tmp_path: Path) -> None:
     """The same seed gives the same bytes; another seed gives others."""
     path = two_chunks(tmp_path / "a.sse.jsonl")
@@ -458,9 +501,136 @@ def test_a_stall_ends_with_its_client(run: Run, tmp_path: Path) -> None:
         async with replaying(path, faults=["stall@event:1"]) as (server, client):
             client.send(request())
             await client.expect(answer(ONE))
-            with pytest.raises(TimeoutError):
-                await asyncio.wait_for(client.reader.read(1), 0.1)
+            await expect_silence(client)
             assert len(server.playing) == 1
+
+    run(main())
+
+
+async def expect_silence(client: Peer) -> None:
+    """Read nothing for a while, and no end either."""
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(client.reader.read(1), 0.15)
+
+
+def test_several_faults_act_one_behind_the_other(run: Run, tmp_path: Path) -> None:
+    """The second counts what the first one gave."""
+    path = two_chunks(tmp_path / "a.sse.jsonl")
+
+    async def main() -> None:
+        faults = ["duplicate@event:1", "cut@event:3"]
+        async with replaying(path, faults=faults) as (_, client):
+            client.send(request())
+            await client.expect_end(answer(ONE, ONE, PING, TWO))
+
+    run(main())
+
+
+DELAYS = {
+    "delay=300ms@event:2": (ONE + PING, TWO, 20 + 300),
+    "stall=300ms@event:1": (ONE, PING, 10 + 300),
+    "stall=300ms@ms:15": (ONE + PING, TWO, 20 + 300),
+    "first-byte=300ms": (b"", ONE, 10 + 300),
+}
+
+
+@pytest.mark.parametrize("fault", DELAYS)
+def test_a_fault_that_takes_time_takes_it_where_it_says(
+    run: Run, tmp_path: Path, fault: str
+) -> None:
+    """What is before the place is not late, and what is behind it is not early."""
+    before, behind, after_ms = DELAYS[fault]
+    path = two_chunks(tmp_path / "a.sse.jsonl")
+
+    async def main() -> None:
+        async with replaying(path, faults=[fault]) as (_, client):
+            began_ns = MONOTONIC_NS()
+            client.send(request())
+            if before:
+                await client.read_until(before)
+                assert MONOTONIC_NS() - began_ns < after_ms * MS
+            await client.read_until(behind)
+            assert MONOTONIC_NS() - began_ns >= after_ms * MS
+
+    run(main())
+
+
+LEFT = "not done: the client left"
+
+
+def test_what_a_client_did_not_see_is_not_told_as_done(
+    run: Run, tmp_path: Path
+) -> None:
+    """The report is of what was played: not of what would have been."""
+    path = two_chunks(tmp_path / "a.sse.jsonl")
+
+    async def main() -> None:
+        for fault, says in (
+            ("cut@ms:3600000", f"{LEFT} before it was cut"),
+            ("stall@event:1", "stalled at 10.0 ms"),
+        ):
+            stall = ["stall@event:1"] if fault.startswith("cut") else []
+            async with replaying(path, faults=[*stall, fault]) as (server, client):
+                client.send(request())
+                await client.read_until(ONE)
+                await asyncio.sleep(0.1)
+                assert server.fault_report == []
+                await client.close()
+                await until_over(server)
+                assert server.fault_report[-1].startswith(
+                    f"POST /chat: {fault}: {says}"
+                )
+
+    run(main())
+
+
+async def until_over(server: ReplayServer) -> None:
+    """Wait until nothing is being played."""
+    async with asyncio.timeout(5):
+        while server.playing:  # noqa: ASYNC110 - there is nobody who would tell
+            await asyncio.sleep(0.01)
+
+
+def test_at_any_pace_only_what_was_sent_is_told(run: Run, tmp_path: Path) -> None:
+    """At the highest speed all is due at once, and a client may take none of it."""
+    big = [Chunk(n * MS, b"data: %0100000d\n\n" % n) for n in range(30, 330)]
+    path = tmp_path / "a.sse.jsonl"
+    path.write_text(cassette.dumps(exchange(), big))
+
+    async def main() -> None:
+        faults = ["duplicate@event:1", "drop@event:290", "reset@event:300"]
+        options = {"faults": faults}
+        async with replaying(path, MAX_SPEED, **options) as (server, client):
+            client.send(request())
+            await client.read_until(b"\r\n\r\n")
+            await asyncio.sleep(0.3)
+            client.writer.transport.abort()
+            await until_over(server)
+            done, *others = server.fault_report
+            assert done.endswith("duplicate event 1 at 0.0 ms")
+            assert [line.partition(";")[0] for line in others] == [
+                f"POST /chat: {fault}: {LEFT}" for fault in faults[1:]
+            ]
+
+    run(main())
+
+
+def test_what_is_not_released_is_not_told_as_done(run: Run, tmp_path: Path) -> None:
+    """In step mode it is the events that were let go which say what happened."""
+    path = two_chunks(tmp_path / "a.sse.jsonl")
+
+    async def main() -> None:
+        for events, says in ((1, LEFT), (2, "cut at ")):
+            faults = ["cut@event:2"]
+            async with replaying(path, faults=faults, step=True) as (server, client):
+                client.send(request())
+                await client.read_until(b"\r\n\r\n")
+                server.release(events)
+                await client.read_until(ONE if events == 1 else TWO)
+                await client.close()
+                await until_over(server)
+                (line,) = server.fault_report
+                assert line.startswith(f"POST /chat: cut@event:2: {says}")
 
     run(main())
 
@@ -474,29 +644,235 @@ def test_one_request_asks_for_its_own_pace_fault_and_scope(
     )
 
     async def main() -> None:
-        async with replaying(path, 0.01) as (server, client):
+        async with replaying(path, 0.01, faults=["drop@event:1"]) as (server, client):
 
-            async def ask(headers: str) -> bytes:
-                client.send(
-                    request().replace(b"\r\n\r\n", f"{headers}\r\n\r\n".encode())
-                )
+            async def ask(headers: str) -> tuple[bytes, bytes]:
+                fast = f"\r\nX-SSE-Recorder-Speed: max{headers}\r\n\r\n"
+                client.send(request().replace(b"\r\n\r\n", fast.encode()))
                 head = await client.read_until(b"\r\n\r\n")
-                ends = b"injected_fault" if b"Take" not in head else b"0\r\n\r\n"
-                await client.read_until(ends)
-                return head.partition(b"\r\n")[0]
+                body = await client.read_until(b"0\r\n\r\n")
+                return head.partition(b"\r\n")[0][-6:], unchunked(body)
 
-            fast = "\r\nX-SSE-Recorder-Speed: max"
-            assert b"Take 1" in await ask(fast)
-            assert b"Take 2" in await ask(fast)
-            assert b"Take 1" in await ask(fast + "\r\nx-sse-recorder-scope: b")
-            assert b"Take 2" in await ask(fast)
-            assert server.served == 4
-            assert not server.fault_report
+            everything = b"".join(chunk.data for chunk in CHUNKS)
+            fault = "\r\nX-SSE-Recorder-Fault: "
+            assert await ask("") == (b"Take 1", b"data")
+            assert await ask(f"{fault}none") == (b"Take 2", everything)
+            scope = "\r\nx-sse-recorder-scope: b"
+            assert await ask(f"{fault}none{scope}") == (b"Take 1", everything)
+            twice = "duplicate@event:1"
+            for both in (
+                f"{fault}{twice};{twice}",
+                f"{fault}{twice} ; {twice}",
+                f"{fault}{twice}, {twice}",
+                f"{fault}{twice}{fault}{twice}",
+            ):
+                three = CHUNKS[0].data * 3 + b"data"
+                assert await ask(both) == (b"Take 2", three)
+            assert server.served == 7
+            assert len(server.fault_report) == 1 + 4 * 2
 
     run(main())
 
 
-@pytest.mark.parametrize("header", ["Speed: fast", "Fault: explode"])
+def test_a_comma_may_be_part_of_a_fault(run: Run, tmp_path: Path) -> None:
+    """Only where another fault begins behind it is it between two."""
+    path = saved(tmp_path / "a.sse.jsonl", exchange())
+
+    async def main() -> None:
+        async with replaying(path) as (_, client):
+            faults = b"status=429,retry-after=2, reslice=merge3"
+            header = b"X-SSE-Recorder-Fault: " + faults + b"\r\nHost"
+            client.send(request().replace(b"Host", header))
+            head = await client.read_until(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 429 ")
+            assert b"\r\nRetry-After: 2\r\n" in head
+
+    run(main())
+
+
+def test_what_is_asked_of_a_replay_goes_to_nobody_else(
+    run: Run, tmp_path: Path
+) -> None:
+    """An upstream that answers a miss gets the request without headers of ours."""
+    path, app = saved(tmp_path / "a.sse.jsonl", exchange()), App()
+
+    async def main() -> None:
+        async with replaying(path, fallback=app) as (_, client):
+            wishes = b"x-sse-recorder-fault: none\r\nX-SSE-Recorder-Scope: s\r\n"
+            client.send(b"GET /b HTTP/1.1\r\nHost: a\r\n" + wishes + b"A: 1\r\n\r\n")
+            await client.expect(ok(b"/b "))
+            assert app.received[0].head.headers == (("Host", "a"), ("A", "1"))
+
+    run(main())
+
+
+def left_by_its_client(path: Path, **changes: Any) -> Path:
+    """Save an exchange that the client left 10 ms after the last chunk."""
+    return saved(path, exchange(outcome=Outcome.CLIENT_ABORT, **changes))
+
+
+BODY = WHOLE.removesuffix(b"0\r\n\r\n")
+
+
+@pytest.mark.parametrize("speed", [1, MAX_SPEED])
+def test_what_a_client_left_is_open_until_the_next_one_leaves(
+    run: Run, tmp_path: Path, speed: float
+) -> None:
+    """It was the client that decided, so whoever has a timeout sees it again."""
+    path = left_by_its_client(tmp_path / "a.sse.jsonl")
+
+    async def main() -> None:
+        async with replaying(path, speed) as (server, client):
+            client.send(request())
+            await client.expect(BODY)
+            await expect_silence(client)
+            await client.close()
+            await until_over(server)
+            assert server.outstayed == []
+            assert server.lateness.count == 4
+
+    run(main())
+
+
+def test_who_does_not_leave_is_left_in_the_end(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When the grace is over, the connection ends in order, and that is told."""
+    monkeypatch.setattr(playback, "GRACE_NS", 300 * MS)
+    path = left_by_its_client(tmp_path / "a.sse.jsonl")
+
+    async def main() -> None:
+        async with replaying(path, MAX_SPEED) as (server, client):
+            client.send(request())
+            await client.expect(BODY)
+            began_ns = MONOTONIC_NS()
+            await client.expect_end()
+            assert 250 * MS < MONOTONIC_NS() - began_ns < 5_000 * MS
+            (one,) = server.outstayed
+            assert server.report()["outstayed"] == [one.exchange_id]
+
+    run(main())
+
+
+def test_who_left_before_the_head_is_waited_for_as_well(
+    run: Run, tmp_path: Path
+) -> None:
+    """A client that gave up on a slow model gives up again, and sees no error."""
+    path = left_by_its_client(tmp_path / "a.sse.jsonl", status=None)
+    text = path.read_text().splitlines()
+    path.write_text("\n".join((text[0], text[-1], "")))
+
+    async def main() -> None:
+        async with replaying(path, MAX_SPEED) as (_, client):
+            client.send(request())
+            await expect_silence(client)
+
+    run(main())
+
+
+async def answered(url: str, *requests: bytes) -> tuple[bytes, bool]:
+    """Return all that a client gets for some requests, and whether by a reset."""
+    async with connected(url) as client:
+        *first, last = requests
+        for one in first:
+            client.send(one)
+            await client.read_until(b"\r\n0\r\n\r\n")
+        client.send(last)
+        async with asyncio.timeout(10):
+            return await to_the_end(client)
+
+
+CLOSE = b"GET /a HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+AGAIN = b"GET /b HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+@pytest.mark.parametrize("how", ["silent", "closed", "kept", "kept-reset"])
+def test_an_answer_that_never_came_is_replayed_to_the_byte(
+    run: Run, tmp_path: Path, how: str
+) -> None:
+    """What the recorder said in place of the upstream, and what it did not say."""
+
+    async def script(peer: Peer) -> None:
+        await peer.read_until(b"\r\n\r\n")
+        if how.startswith("kept"):
+            peer.send(answer(b"data: 1\n\n") + b"0\r\n\r\n")
+            await peer.read_until(b"\r\n\r\n")
+        if how == "kept-reset":
+            reset_connection(cast("asyncio.Transport", peer.writer.transport))
+        elif how == "silent":
+            await peer.read_all()
+
+    requests = (AGAIN, AGAIN) if how.startswith("kept") else (CLOSE,)
+
+    async def main() -> None:
+        async with upstream(script) as port:
+            recorder = Recorder(
+                f"http://127.0.0.1:{port}", store=tmp_path, upstream_timeout_s=0.3
+            )
+            await recorder.start()
+            live = await answered(recorder.url, *requests)
+            await recorder.stop(grace_s=0.2)
+        async with replaying(tmp_path, MAX_SPEED) as (server, _):
+            assert await answered(server.url, *requests) == live
+        expected = {"silent": b'"upstream_timeout"', "closed": b'"upstream_error"'}
+        assert expected.get(how, b"") in live[0]
+        assert live[1] == (how == "kept-reset")
+
+    run(main())
+
+
+def test_what_was_recorded_without_its_client_has_its_end(
+    run: Run, tmp_path: Path
+) -> None:
+    """The upstream sent all of it, so the next client can have it all."""
+    gone = asyncio.Event()
+    first, rest = answer(ONE), b"5\r\n: hi\n\r\n0\r\n\r\n"
+
+    async def script(peer: Peer) -> None:
+        await peer.read_until(b"\r\n\r\n")
+        peer.send(first)
+        await gone.wait()
+        peer.send(rest)
+        await peer.read_all()
+
+    async def main() -> None:
+        async with upstream(script) as port:
+            recorder = Recorder(
+                f"http://127.0.0.1:{port}", store=tmp_path, on_client_abort="finish"
+            )
+            await recorder.start()
+            async with connected(recorder.url) as client:
+                client.send(CLOSE)
+                await client.expect(first)
+                await client.close()
+            gone.set()
+            await recorder.stop(grace_s=5)
+        async with replaying(tmp_path, MAX_SPEED) as (server, _):
+            assert await answered(server.url, CLOSE) == (first + rest, False)
+
+    run(main())
+
+
+def test_a_replay_that_was_left_is_let_go(run: Run, tmp_path: Path) -> None:
+    """Its timer is set for an hour later, and keeps nothing of it until then."""
+    path = saved(tmp_path / "a.sse.jsonl", exchange(ended_ns=3_600_000 * MS))
+
+    async def main() -> None:
+        async with replaying(path) as (server, client):
+            client.send(request())
+            await client.expect(BODY)
+            left = weakref.ref(next(iter(server.playing)))
+            await client.close()
+            await until_over(server)
+            gc.collect()
+            assert left() is None
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    "header", ["Speed: fast", "Speed: 1e-300", "Fault: explode", "Fault: none;explode"]
+)
 def test_what_cannot_be_asked_for_is_told(
     run: Run, tmp_path: Path, header: str
 ) -> None:
@@ -572,5 +948,11 @@ def test_the_pace_is_for_every_response(run: Run, tmp_path: Path) -> None:
             client.send(request())
             await client.expect(WHOLE)
             assert asyncio.get_running_loop().time() - began < 2
+        slow_head = Pace(ttfb_ns=200 * MS, speed=MAX_SPEED)
+        async with replaying(path, pace=slow_head) as (_, client):
+            began_ns = MONOTONIC_NS()
+            client.send(request())
+            await client.expect(WHOLE)
+            assert MONOTONIC_NS() - began_ns >= 200 * MS
 
     run(main())

@@ -18,12 +18,12 @@ PACKAGE = ROOT / "sse_recorder"
 GROUPS = (
     {"errors", "exchange", "clock", "trace"},
     {"sse", "coding", "dialects", "spool", "tables", "transcript", "match"}
-    | {"credentials", "masking", "redact", "playback", "faults", "diff"},
+    | {"credentials", "masking", "redact", "playback", "faults", "diff", "paths"},
     {"semconv", "timer"},
     {"store", "imports"},
     {"http1", "otel"},
     {"capture", "routing", "stats", "proxy", "replay", "admin", "control", "disturbed"}
-    | {"repertoire", "transport"}
+    | {"repertoire", "steps", "transport", "redrive"}
     | {"background", "analytics", "demo"},
     {"config", "cli", "__main__", "testing", "pytest_plugin"},
 )
@@ -32,7 +32,9 @@ UNTESTED = {
     "__main__.py",
     "capture/__init__.py",
     "http1/__init__.py",
+    "redrive/__init__.py",
     "store/__init__.py",
+    "testing/__init__.py",
 }
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from http1.wire import Run
@@ -57,6 +60,29 @@ def open_timer(*, precise: bool) -> Iterator[Timer]:
 def precise(request: pytest.FixtureRequest) -> bool:
     """Return which kind of alarm the timer has."""
     return bool(request.param)
+
+
+def test_what_is_cancelled_is_not_called_and_keeps_nothing(
+    run: Run, *, precise: bool
+) -> None:
+    """Its time may be an hour away: until then it holds nothing of who set it."""
+
+    async def main() -> None:
+        calls, now_ns = Calls(), MONOTONIC_NS()
+        with open_timer(precise=precise) as timer:
+            early = timer.call_at(now_ns + 5 * MS, calls("never"))
+            callback = calls("nor this")
+            late = timer.call_at(now_ns + HOUR, callback)
+            kept = weakref.ref(callback)
+            timer.call_at(now_ns + 10 * MS, calls("this"))
+            early.cancel()
+            late.cancel()
+            del callback
+            assert kept() is None
+            await calls.until(1)
+            assert calls.names == ["this"]
+
+    run(main())
 
 
 def test_deadlines_come_in_order_and_equal_ones_as_they_were_set(
@@ -165,6 +191,56 @@ def test_a_callback_that_raises_does_not_silence_the_others(*, precise: bool) ->
 
     asyncio.run(main())
     assert [str(problem) for problem in problems] == ["of this stream alone"]
+
+
+@pytest.mark.parametrize("due_ns", [1 << 61, 1 << 70, 10**30])
+def test_a_deadline_may_be_later_than_anything(
+    run: Run, due_ns: int, *, precise: bool
+) -> None:
+    """No alarm takes such a time, and the nearer ones must not suffer from it."""
+
+    async def main() -> None:
+        with open_timer(precise=precise) as timer:
+            calls = Calls()
+            timer.call_at(due_ns, calls("never"))
+            timer.call_at(MONOTONIC_NS() + 10 * MS, calls("soon"))
+            await calls.until(1)
+            await asyncio.sleep(0.02)  # the alarm is set for the other one again
+            assert calls.names == ["soon"]
+
+    run(main())
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="Linux alone tells")
+@pytest.mark.parametrize("is_open", [True, False])
+def test_a_timer_that_is_forgotten_keeps_no_descriptor(
+    run: Run, *, is_open: bool
+) -> None:
+    """Neither on a loop that goes on, nor after one that was closed with it."""
+
+    def timers() -> int:
+        # One is that of the folder itself, and gone by the time it is looked at.
+        links = [p for p in Path("/proc/self/fd").iterdir() if p.is_symlink()]
+        return sum("timerfd" in str(link.readlink()) for link in links)
+
+    async def main() -> None:
+        kept.append(Timer())
+        calls = Calls()
+        kept[-1].call_at(MONOTONIC_NS(), calls("first"))
+        await calls.until(1)
+        if is_open:
+            kept.clear()
+            gc.collect()
+            await asyncio.sleep(0.01)  # it is the loop that closes it
+            assert timers() == before
+
+    kept: list[Timer] = []
+    gc.collect()
+    before = timers()
+    run(main())
+    kept.clear()
+    gc.collect()
+    assert timers() == before
 
 
 def test_a_closed_timer_calls_nobody(run: Run, *, precise: bool) -> None:

@@ -406,6 +406,8 @@ def _record_proxy(argv: tuple[str, ...] | None, options: Mapping[str, Any]) -> i
     code = run(serving)
     summary = service.summary
     say(summary.sentence(settings.store))
+    for line in summary.what_faults_did():
+        say(line)
     if lost := summary.spans_lost:
         say(f"{counted(lost, 'span')} could not be delivered.")
     return code

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
-from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,12 +25,16 @@ from sse_recorder.cli.serve import (
 from sse_recorder.control import ControlServer
 from sse_recorder.errors import UsageError
 from sse_recorder.faults import duration_ns, parse
-from sse_recorder.playback import MAX_SPEED, Pace
-from sse_recorder.repertoire import speed_of
+from sse_recorder.match import Miss
+from sse_recorder.playback import Pace, Recording, speed_of
 from sse_recorder.replay import ReplayServer
 
-_ERRORS: Final = frozenset(s for s in HTTPStatus if s >= HTTPStatus.BAD_REQUEST)
-_FAULTS_SHOWN: Final = 20
+CONTROL_VARIABLE: Final = "SSE_RECORDER_CONTROL_URL"
+# Not all that are in use have a name: 529 is one of Anthropic's, and 520 to 526 are
+# Cloudflare's.
+_STATUS: Final = re.compile("[45][0-9]{2}")
+_SHOWN: Final = 20
+_ID_SHOWN: Final = 8
 
 
 class _Read(click.ParamType[Any]):
@@ -58,28 +62,18 @@ def _share(text: str) -> float:
     number = text.removesuffix("%")
     try:
         share = float(number) / (100 if text.endswith("%") else 1)
-    except ValueError:
-        share = -1.0
-    if not 0 <= share < MAX_SPEED:
-        raise UsageError(f"{text!r} is not a share: give one such as 10%")
+        Pace(jitter=share)
+    except (ValueError, UsageError):
+        raise UsageError(
+            f"{text!r} is not a share: give one such as 10%, up to 1000%"
+        ) from None
     return share
 
 
-class _ErrorStatus(click.ParamType[HTTPStatus]):
-    """The status of an answer that is an error."""
-
-    name = "status"
-
-    def convert(
-        self,
-        value: object,
-        param: click.Parameter | None,
-        ctx: click.Context | None,
-    ) -> HTTPStatus:
-        if str(value).isdecimal() and (number := int(str(value))) in _ERRORS:
-            return HTTPStatus(number)
-        message = f"{value!r} is not the status of an error, such as 404 or 503"
-        raise click.BadParameter(message, ctx, param)
+def _status(text: str) -> int:
+    if _STATUS.fullmatch(text):
+        return int(text)
+    raise UsageError(f"{text!r} is not the status of an error, such as 404 or 503")
 
 
 @click.command(cls=child.Command)
@@ -99,14 +93,16 @@ class _ErrorStatus(click.ParamType[HTTPStatus]):
     "max_gap_ns",
     type=_Read("duration", duration_ns),
     metavar="TIME",
-    help="The longest wait between two chunks, such as 2s or 500ms.",
+    help="The longest wait, for the head or between two chunks, such as 2s or 500ms:"
+    " of real time, whatever the speed.",
 )
 @option(
     "--ttfb",
     "ttfb_ns",
     type=_Read("duration", duration_ns),
     metavar="TIME",
-    help="How long the response head takes to come, in place of the recorded time.",
+    help="How long the response head takes to come, in place of the recorded time:"
+    " of real time, also with --speed max.",
 )
 @option(
     "--jitter",
@@ -160,7 +156,7 @@ class _ErrorStatus(click.ParamType[HTTPStatus]):
 )
 @option(
     "--on-miss",
-    type=_ErrorStatus(),
+    type=_Read("status", _status),
     default="404",
     show_default=True,
     metavar="STATUS",
@@ -177,11 +173,13 @@ class _ErrorStatus(click.ParamType[HTTPStatus]):
 def replay(ctx: click.Context, /, **options: Any) -> int:
     """Serve recordings at the pace at which they came.
 
-    SOURCE is a folder of recordings or a cassette.  A request is answered by the
-    recording with the same method, path, query and content, but for what --ignore
-    names; equal requests are answered in recorded order, and the last one again when
-    they run out.  What matches none gets 404 with JSON that says what differs.  Ctrl-C
-    ends it, and then it prints how much later than due the bytes left.
+    SOURCE is a folder of recordings, a cassette, or one exchange of either (SOURCE#ID).
+    A request is answered by the recording with the same method, path, query and
+    content, but for what --ignore names; equal requests are answered in recorded order,
+    and the last one again when they run out.  What matches none gets 404 with JSON that
+    says what differs.  What a client left while it was recorded is held open until
+    yours leaves, too.  Ctrl-C ends it, and then it prints how much later than due the
+    bytes left.
 
     \b
     sse-recorder replay
@@ -190,7 +188,8 @@ def replay(ctx: click.Context, /, **options: Any) -> int:
     sse-recorder replay tests/chat.sse.jsonl --ignore metadata.request_id
 
     With a command behind -- it serves while the command runs, and exits with its code.
-    The variables from which SDKs read their base URL point to it.
+    The variables from which SDKs read their base URL point to it, and
+    SSE_RECORDER_CONTROL_URL to --control.
 
     \b
     sse-recorder replay tests/chat.sse.jsonl --speed max -- pytest tests/agent
@@ -204,6 +203,8 @@ def replay(ctx: click.Context, /, **options: Any) -> int:
             "--step needs a way to go on: give --control HOST:PORT, whose"
             " POST /release?events=N lets events go"
         )
+    if (path := options["report"]) is not None:
+        _check_writable(path)
     server = _server(options)
     control = _control(server, options["control"])
 
@@ -218,14 +219,26 @@ def replay(ctx: click.Context, /, **options: Any) -> int:
     async def run_command(signals: Signals) -> int:
         begun()
         variables = providers.everywhere().variables(server.url, environ)
+        if control is not None:
+            variables[CONTROL_VARIABLE] = control.url
         return await child.run(argv or (), {**environ, **variables}, signals)
 
     work = announce(server, begun) if argv is None else run_command
     code = run(serve(server, options["grace_s"], work, beside=control))
     _say_what_was(server)
-    if (path := options["report"]) is not None:
+    if path is not None:
         path.write_text(json.dumps(server.report(), indent=2) + "\n")
     return code
+
+
+def _check_writable(path: Path) -> None:
+    """Find out now, and not when everything that it would hold is over."""
+    try:
+        path.open("a").close()
+    except OSError as error:
+        raise UsageError(
+            f"{path}: {error.strerror}; name a file that can be written with --report"
+        ) from error
 
 
 def _server(options: Mapping[str, Any]) -> ReplayServer:
@@ -260,15 +273,35 @@ def _control(
 
 def _say_what_was(server: ReplayServer) -> None:
     say(f"Served {counted(server.served, 'request')}, missed {server.missed}.")
-    if unused := len(server.matcher.unused()):
-        say(f"Nobody asked for {counted(unused, 'recording')}.")
-    for line in server.fault_report[:_FAULTS_SHOWN]:
-        say(line)
-    more = len(server.fault_report) - _FAULTS_SHOWN
-    if more > 0:
-        say(f"… and {more} more; --report FILE has them all.")
+    _say_some([f"Missed {_explained(miss)}" for miss in server.misses], server.missed)
+    if unused := [_named(one) for one in server.matcher.unused()]:
+        say(f"Nobody asked for {counted(len(unused), 'recording')}:")
+        _say_some([f"  {name}" for name in unused], len(unused))
+    _say_some(server.fault_report, server.faults_told)
     held = f", and {counted(server.held, 'step')} waited for slow clients"
     say(f"Lateness: {server.lateness}{held if server.held else ''}")
+
+
+def _say_some(lines: list[str], count: int) -> None:
+    """Print the first of so many lines."""
+    for line in lines[:_SHOWN]:
+        say(line)
+    if count > _SHOWN:
+        say(f"… and {count - _SHOWN:,} more; --report FILE has more of them.")
+
+
+def _explained(miss: Miss[Recording]) -> str:
+    if miss.nearest is None:
+        return f"{miss.method} {miss.path}: there are no recordings"
+    return (
+        f"{miss.method} {miss.path}: {miss.field} is {miss.actual}, and {miss.expected}"
+        f" in the nearest recording, {_named(miss.nearest)}"
+    )
+
+
+def _named(recording: Recording) -> str:
+    exchange = recording.exchange
+    return f"{exchange.exchange_id[-_ID_SHOWN:]} {exchange.method} {exchange.path}"
 
 
 COMMANDS = (replay,)

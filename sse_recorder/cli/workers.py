@@ -32,7 +32,7 @@ import signal
 import socket
 import sys
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 from sse_recorder.background import run
@@ -48,6 +48,8 @@ log = logging.getLogger("sse_recorder.workers")
 
 ANSWER_TIMEOUT_S: Final = 2.0
 """How long a worker may take to tell its counts."""
+FAULTS_SHOWN: Final = 20
+"""How many lines of what faults did are shown at the end."""
 PAUSE_S: Final = 0.5
 PAUSE_MAX_S: Final = 60.0
 YOUNG_NS: Final = 60_000_000_000
@@ -78,13 +80,18 @@ class Summary:
     """those of them that lack something,"""
     unsealed: int = 0
     """and those that only a journal has."""
+    faults: list[str] = field(default_factory=list)
+    """What faults did, so much of it as is shown;"""
+    faults_told: int = 0
+    """and how many lines that would be in all."""
 
     @classmethod
     def of(cls, recorder: Recorder) -> Summary:
         """Return that of one recorder."""
         recovered = len(recorder.writer.recovered)
         recorded = recorder.writer.recorded
-        return cls(recorder.count, recorder.spans_lost, recovered, *recorded)
+        faults = recorder.fault_report[:FAULTS_SHOWN], recorder.faults_told
+        return cls(recorder.count, recorder.spans_lost, recovered, *recorded, *faults)
 
     def sentence(self, store: str) -> str:
         """Say how many exchanges a store has, and what became of the others."""
@@ -100,6 +107,13 @@ class Summary:
             + f"; {lost:,} lost" * bool(lost)
             + "."
         )
+
+    def what_faults_did(self) -> list[str]:
+        """Return the lines that are shown of it."""
+        shown = self.faults[:FAULTS_SHOWN]
+        if more := self.faults_told - len(shown):
+            shown.append(f"… and {more:,} more.")
+        return shown
 
 
 class WorkerError(SSERecorderError):
@@ -221,7 +235,7 @@ class Workers:
 
     def _forget(self, number: int, worker: _Worker) -> None:
         if self._workers.pop(number, None) is worker:
-            for name in ("count", "spans_lost", "sealed", "incomplete", "unsealed"):
+            for name in asdict(self.summary).keys() - {"recovered"}:
                 value = getattr(self.summary, name) + getattr(worker.summary, name)
                 setattr(self.summary, name, value)
 

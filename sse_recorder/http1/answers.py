@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from http import HTTPStatus
 from typing import Protocol
 
-from sse_recorder.exchange import Headers, ResponseHead
+from sse_recorder.exchange import Headers, ResponseHead, phrase_of
 
 
 class Response(Protocol):
@@ -23,7 +22,7 @@ class Response(Protocol):
 
 
 def send_json(
-    stream: Response, status: HTTPStatus, value: object, headers: Headers = ()
+    stream: Response, status: int, value: object, headers: Headers = ()
 ) -> None:
     """Answer a request with JSON."""
     body = json.dumps(value, ensure_ascii=False, indent=2).encode() + b"\n"
@@ -31,14 +30,14 @@ def send_json(
         ("Content-Type", "application/json"),
         ("Content-Length", str(len(body))),
     )
-    stream.send_head(ResponseHead(status, status.phrase, (*own, *headers)))
+    stream.send_head(ResponseHead(status, phrase_of(status), (*own, *headers)))
     stream.send_data(body)
     stream.end()
 
 
 def send_json_error(
     stream: Response,
-    status: HTTPStatus,
+    status: int,
     kind: str,
     message: str,
     headers: Headers = (),

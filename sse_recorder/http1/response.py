@@ -168,17 +168,21 @@ class ResponseStream:
         """Whether a plain end of the connection would make what was sent look whole."""
         return self._framing == "close"
 
-    def abort(self, *, reset: bool) -> None:
+    def abort(self, *, reset: bool | None) -> None:
         """Break the response off: by a TCP reset, or by ending it without its end.
 
         What was written is sent first.
+
+        Args:
+            reset: whether by a reset.  A body that would then look whole is broken by
+                one all the same, unless this is None.
         """
         if self.finished:
             return
         self.keep_alive = False
         self.finished = True
         self._write = None
-        if reset or self.is_open_ended:
+        if reset or (reset is False and self.is_open_ended):
             self._connection.response_reset()
         else:
             self._connection.response_finished(self)

@@ -2,12 +2,13 @@
 
 What the repertoire finds, a `Player` plays, on the clock of the process.
 
-- A step that is due is waited for: by `Event.wait`, or by a `Timer` on asyncio's loop.
-  How late it came is in `lateness`; steps that were due before the client asked for
-  them count as `held`.
+- A step that is due is waited for: by `Event.wait`, or by a `Timer` on asyncio's loop;
+  on another loop, such as trio's, by `Event.wait` in a thread.  How late it came is in
+  `lateness`; steps that were due before the client asked for them count as `held`.
 - What broke is raised as the real transport raises it: `ReadError` for a reset,
   `RemoteProtocolError` for an early end, `ReadTimeout` for a timeout, and without a
-  head whatever the recording names, else `ConnectError`.
+  head whatever the recording names, else `ConnectError`.  What its client left waits
+  for this one to leave, as `Player` says.
 - The client's read timeout holds, as it would on a socket.
 - A miss is answered with 404 and JSON that says why, as `ReplayServer` does.  The SDKs
   of OpenAI and Anthropic retry whatever a transport raises, twice, and hide what it
@@ -101,8 +102,8 @@ class ReplayTransport(Shell, Repertoire):
 
     async def aclose(self) -> None:
         """Let go of the event loop, unless something is being played."""
+        loop = _asyncio_loop()
         with self._lock:
-            loop = asyncio.get_running_loop()
             if loop in self._timers and not self.playing:
                 self._timers.pop(loop).close()
 
@@ -155,6 +156,13 @@ def _miss_error(library: Library) -> type[ReplayMissError]:
     return cast("type[ReplayMissError]", type("ReplayMissError", bases, {}))
 
 
+def _asyncio_loop() -> asyncio.AbstractEventLoop | None:
+    """Return the running loop; None if it is somebody else's."""
+    with suppress(RuntimeError):
+        return asyncio.get_running_loop()
+    return None
+
+
 def _wake(future: asyncio.Future[None]) -> None:
     if not future.done():
         future.set_result(None)
@@ -168,6 +176,7 @@ class _Performance:
     ) -> None:
         self._transport = transport
         self._library = library_of(request)
+        self._answer = answer
         self._exchange = answer.exchange
         self._player = Player(answer.timeline, asked_ns)
         self._now_ns = transport.clock.monotonic_ns
@@ -190,6 +199,8 @@ class _Performance:
 
     async def wait_async(self) -> Step:
         """Return the next step when it is due."""
+        if _asyncio_loop() is None:
+            return await self._wait_in_thread()
         while (step := self._take()) is None:
             self._asleep = asyncio.get_running_loop().create_future()
             if (wake_ns := self._wake_ns) is not None:
@@ -197,6 +208,15 @@ class _Performance:
                 self._transport.timer().call_at(wake_ns, wake)
             await self._asleep
         return step
+
+    async def _wait_in_thread(self) -> Step:
+        from anyio import CapacityLimiter, to_thread  # noqa: PLC0415 - only then
+
+        # A limit of its own: the one that all share would have streams wait in a queue.
+        limiter = CapacityLimiter(1)
+        return await to_thread.run_sync(
+            self.wait, abandon_on_cancel=True, limiter=limiter
+        )
 
     def _take(self) -> Step | None:
         """Return the next step if it is due; raise if the client is to wait no more."""
@@ -261,7 +281,9 @@ class _Performance:
     def end(self) -> None:
         """Be over, also for who waits for the next step."""
         self._transport.playing.discard(self)
-        self._is_over.set()
+        if not self._is_over.is_set():
+            self._is_over.set()
+            self._transport.note_end(self._answer, self._player, self._now_ns())
         if self._asleep is not None:
             _wake(self._asleep)
 
@@ -273,12 +295,17 @@ class _Performance:
         """Return what the real transport raises where a stream broke like that."""
         library, exchange = self._library, self._exchange
         match step:
-            case Fail(status, message):
+            case Fail(status, message, _):
                 is_timeout = status is HTTPStatus.GATEWAY_TIMEOUT
                 other = library.ReadTimeout if is_timeout else library.ConnectError
                 return _named(library, message) or cast("Exception", other(message))
             case Break(reset=True):
                 error = library.ReadError("connection reset by peer, as recorded")
+            case Break() if step.client_waited_ns is not None:
+                error = library.RemoteProtocolError(
+                    "the client left here when it was recorded, so nobody knows what"
+                    " would have come"
+                )
             case _ if exchange.outcome is Outcome.TIMEOUT:
                 error = library.ReadTimeout("timed out, as recorded")
             case _:

@@ -367,3 +367,30 @@ def test_routes_can_be_settings(tmp_path: Path) -> None:
     with command("record", cwd=tmp_path) as run, client(run) as http:
         assert [http.get(path).status_code for path in ("/a", "/d")] == [404, 502]
         assert run.stop() == 0
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_what_faults_did_is_told_at_the_end(tmp_path: Path, workers: str) -> None:
+    """A line for each of them and of the responses, with the id of its recording."""
+    faults = ("--fault", "first-byte=1ms", "--fault", "cut@event:3")
+    with (
+        running(AgentServer()) as agent,
+        command(
+            *("record", "--upstream", agent.url, "--workers", workers, *faults),
+            cwd=tmp_path,
+        ) as run,
+        client(run) as http,
+    ):
+        for _ in range(11):
+            with pytest.raises(httpx.RemoteProtocolError):
+                http.post("/v2/sessions/s/chat/stream", json={"message": "hi"})
+        assert run.stop(signal.SIGINT) == 0
+    _, first, *told, last = run.stderr.text.splitlines()
+    assert first == "Recorded 11 exchanges into recordings."
+    ids = {exchange.exchange_id for exchange, _ in recorded(tmp_path / "recordings")}
+    assert {line.partition(": ")[0] for line in told} <= ids
+    assert len(told) == 20
+    for early, late in zip(told[::2], told[1::2], strict=True):
+        assert re.search(r": first-byte=1ms: 1 ms late at [\d.]+ ms$", early)
+        assert re.search(r": cut@event:3: cut at [\d.]+ ms$", late)
+    assert last == "… and 2 more."

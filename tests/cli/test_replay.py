@@ -16,6 +16,7 @@ from support import command, environment, run_command
 
 from sse_recorder import config
 from sse_recorder.exchange import Outcome
+from sse_recorder.store.store import Store
 
 STOPS = [signal.SIGINT, signal.SIGTERM]
 URL = re.compile(r"http://127\.0\.0\.1:\d+\n")
@@ -40,9 +41,14 @@ def test_replay_prints_its_url_serves_and_says_how_late_it_was(
     assert answers[0].elapsed.total_seconds() >= 0.09
     assert miss.status_code == 404
     assert URL.fullmatch(run.stdout.text)
-    said_first, counts, lateness = run.stderr.text.splitlines()
+    said_first, counts, missed, lateness = run.stderr.text.splitlines()
     assert said_first == "Replaying 1 exchange (Ctrl-C ends it)."
     assert counts == "Served 2 requests, missed 1."
+    assert re.fullmatch(
+        rf"Missed POST /else: path is /else, and {CHAT} in the nearest recording,"
+        rf" [0-9a-f]{{8}} POST {CHAT}",
+        missed,
+    )
     # A head, a chunk and an end, twice.
     assert re.fullmatch(
         r"Lateness: n=6 p50=\d+\.\d+ ms p99=\d+\.\d+ ms max=\d+\.\d+ ms", lateness
@@ -167,7 +173,7 @@ def two_events(folder: Path) -> Path:
 def test_faults_are_done_told_and_reported(tmp_path: Path) -> None:
     """The stream breaks behind its first event; stderr and the report say so."""
     two_events(tmp_path)
-    args = ("--speed", "max", "--fault", "cut@event:1", "--report", "report.json")
+    args = ("--speed", "max", "--fault", "reset@event:1", "--report", "report.json")
     with command("replay", *args, cwd=tmp_path) as run, client(run) as http:
         with (
             http.stream("POST", CHAT, json={"message": "Hello"}) as answer,
@@ -175,7 +181,7 @@ def test_faults_are_done_told_and_reported(tmp_path: Path) -> None:
         ):
             answer.read()
         assert run.stop() == 0
-    line = f"POST {CHAT}: cut@event:1: cut at 0.0 ms"
+    line = f"POST {CHAT}: reset@event:1: reset at 0.0 ms"
     assert line in run.stderr.text.splitlines()
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["faults"] == [line]
@@ -205,15 +211,52 @@ def test_a_commands_clients_are_answered_by_the_recordings(tmp_path: Path) -> No
         "import os, sys, urllib.request as u;"
         f"r = u.Request(os.environ['SSE_RECORDER_URL'] + {CHAT!r},"
         """ b'{"message":"Hello"}', {'Content-Type': 'application/json'});"""
+        "u.urlopen(os.environ['SSE_RECORDER_CONTROL_URL'] + '/report').read();"
         "print(len(u.urlopen(r).read()), os.environ['OPENAI_BASE_URL']); sys.exit(7)"
     )
-    args = ("replay", str(store), "--speed", "max", "--", sys.executable, "-c", code)
+    options = ("--speed", "max", "--control", "127.0.0.1:0")
+    args = ("replay", str(store), *options, "--", sys.executable, "-c", code)
     done = run_command(*args, cwd=tmp_path)
     assert done.returncode == 7
     size, url = done.stdout.split()
     assert int(size) > 100
     assert re.fullmatch(r"http://127\.0\.0\.1:\d+/v1", url)
-    assert done.stderr.startswith("Served 1 request, missed 0.\n")
+    told = done.stderr.splitlines()
+    assert told[0].startswith("It is controlled at http://127.0.0.1:")
+    assert told[1] == "Served 1 request, missed 0."
+
+
+def test_one_recording_can_be_served_and_the_unused_are_named(tmp_path: Path) -> None:
+    """By SOURCE#ID, as `diff` takes it; who asks for nothing is told what was there."""
+    store = two_events(tmp_path)
+    (exchange_id,) = (e.exchange_id for e in Store.open(store).exchanges())
+    name = f"{store}#{exchange_id[-8:]}"
+    done = run_command("replay", name, "--", "true", cwd=tmp_path)
+    assert done.returncode == 0
+    assert done.stderr.splitlines()[:3] == [
+        "Served 0 requests, missed 0.",
+        "Nobody asked for 1 recording:",
+        f"  {exchange_id[-8:]} POST {CHAT}",
+    ]
+
+
+def test_a_report_that_cannot_be_written_is_refused_at_once(tmp_path: Path) -> None:
+    """It would be lost when everything that it tells of is over."""
+    two_events(tmp_path)
+    path = tmp_path / "nowhere" / "report.json"
+    done = run_command("replay", "--report", str(path), "--", "true", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "No such file or directory; name a file that can be" in done.stderr
+    assert "Served" not in done.stderr
+
+
+def test_a_miss_can_have_any_status_of_an_error(tmp_path: Path) -> None:
+    """Also one that has no name in the standard."""
+    two_events(tmp_path)
+    args = ("replay", "--on-miss", "529")
+    with command(*args, cwd=tmp_path) as run, client(run) as http:
+        assert http.get("/else").status_code == 529
+        assert run.stop() == 0
 
 
 @pytest.mark.parametrize(
@@ -223,6 +266,11 @@ def test_a_commands_clients_are_answered_by_the_recordings(tmp_path: Path) -> No
         (("--max-gap", "soon"), "'soon' is not a duration: give one such as"),
         (("--jitter", "much"), "'much' is not a share: give one such as 10%"),
         (("--speed", "0"), "'0' is not a speed: give a number above 0, or max"),
+        (("--speed", "1e-300"), "the least is a millionth"),
+        (("--max-gap", "9" * 400 + "s"), "is not a duration: give one such as"),
+        (("--jitter", "9e300%"), "is not a share: give one such as 10%, up to 1000%"),
+        (("--on-miss", "200"), "'200' is not the status of an error, such as 404"),
+        (("--on-miss", "x"), "'x' is not the status of an error, such as 404"),
         (("--ignore", "a..b"), "'a..b' is neither a name nor a path; write one"),
         (("--match-header", "a: b"), "'a: b' is not the name of a header"),
         (("--step",), "give --control HOST:PORT"),

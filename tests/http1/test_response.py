@@ -249,3 +249,20 @@ def test_a_body_that_its_connection_ends_is_broken_by_a_reset(run: Run) -> None:
                 await peer.read_all()
 
     run(main())
+
+
+def test_a_body_can_be_ended_in_order_though_it_looks_whole(run: Run) -> None:
+    """`abort(reset=None)` is no reset, whatever a client may take the half for."""
+
+    def answer_half(received: Received) -> None:
+        received.stream.send_head(ResponseHead(200, "OK"))
+        received.stream.send_data(b"half")
+        received.stream.abort(reset=None)
+
+    async def main() -> None:
+        app = App(answer_half)
+        async with serving(app) as server, peer_of(server) as peer:
+            peer.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            await peer.expect_end(b"HTTP/1.1 200 OK\r\n\r\nhalf")
+
+    run(main())

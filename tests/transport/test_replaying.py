@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -240,7 +241,10 @@ def test_each_scope_is_answered_from_the_first_recording_on(
     way: Way, tmp_path: Path
 ) -> None:
     """A test does not depend on how many requests another one has sent."""
-    takes = [exchange(reason=f"Take {number}") for number in (1, 2)]
+    takes = [
+        exchange(exchange_id=f"take-{number}", reason=f"Take {number}")
+        for number in (1, 2)
+    ]
     file = tmp_path / "a.sse.jsonl"
     file.write_text("".join(cassette.dumps(one, CHUNKS) for one in takes))
 
@@ -283,5 +287,28 @@ def test_only_errors_of_transports_are_raised_by_name(
             with pytest.raises(way.library.TransportError) as raised:
                 await client.request("POST", "http://a/chat?x=1", json={"a": 1, "b": 2})
         assert type(raised.value).__name__ == name
+
+    done(main())
+
+
+def test_what_its_client_left_waits_for_this_one_to_leave(
+    way: Way, upstream: Upstream, tmp_path: Path
+) -> None:
+    """It has its own read timeout, as on a socket; and its faults are told."""
+
+    async def main() -> None:
+        for make in (RecordingTransport, partial(ReplayTransport, speed="max")):
+            async with (
+                Client(way, make(tmp_path), timeout=0.3) as client,
+                client.stream("GET", f"{upstream.url}/stall") as response,
+            ):
+                assert await anext(client.chunks(response)) == FRAMES[0]
+        assert only(tmp_path)[0].outcome == "client_abort"
+        replay = ReplayTransport(tmp_path, speed="max", faults=["reslice=1"])
+        async with Client(way, replay, timeout=0.3) as client:
+            read = await client.read("GET", f"{upstream.url}/stall")
+        assert len(read.data) == len(FRAMES[0])
+        assert type(read.error) is way.library.ReadTimeout
+        assert len(replay.fault_report) == 1
 
     done(main())

@@ -1,55 +1,33 @@
-"""Faults do what they say, exactly where they say it, however the stream is cut."""
+"""Each kind of fault does what it says, exactly where it says it."""
 
 from __future__ import annotations
 
 import json
-from itertools import pairwise
 
 import pytest
+from faults.steps import (
+    COMMENT,
+    CUTS,
+    FIRST,
+    MS,
+    SECOND,
+    SSE,
+    STREAM,
+    TEXT,
+    THIRD,
+    body_of,
+    disturbed,
+    faults,
+    ordered,
+    sizes,
+    timeline,
+)
 from hypothesis import given
 from hypothesis import strategies as st
-from making import pieces
 
-from sse_recorder.errors import UsageError
 from sse_recorder.exchange import ResponseHead
-from sse_recorder.faults import KINDS, Disturbance, Tick, duration_ns, parse
-from sse_recorder.playback import Break, Data, End, Fail, Head, TimedStep, Timeline
-
-MS = 1_000_000
-SSE = Head(ResponseHead(200, "OK", (("Content-Type", "text/event-stream"),)))
-TEXT = Head(ResponseHead(200, "OK", (("Content-Type", "text/plain"),)))
-FIRST, COMMENT = b"data: one\n\n", b": ping\n\n"
-SECOND, THIRD = "event: e\ndata: né 😀\n\n".encode(), b"data: three\r\n\r\n"
-STREAM = FIRST + COMMENT + SECOND + THIRD
-CUTS = st.sets(st.integers(1, len(STREAM) - 1))
-
-
-def timeline(places: set[int], head: Head = SSE, body: bytes = STREAM) -> Timeline:
-    """Return a response that is cut at some places, a chunk each 10 ms."""
-    chunks = enumerate(pieces(body, places), start=2)
-    data: list[TimedStep] = [(n * 10 * MS, Data(chunk)) for n, chunk in chunks]
-    return [(10 * MS, head), *data, ((len(data) + 2) * 10 * MS, End(()))]
-
-
-def disturbed(text: str, steps: Timeline, seed: int = 7) -> list[TimedStep]:
-    """Return steps with a fault."""
-    disturbance = Disturbance([parse(text)], seed=seed, name="s")
-    return list(disturbance.apply(steps))
-
-
-def body_of(steps: Timeline) -> bytes:
-    """Return the bytes of a body."""
-    return b"".join(step.data for _, step in steps if isinstance(step, Data))
-
-
-def sizes(steps: Timeline) -> list[int]:
-    """Return the sizes of its chunks."""
-    return [len(step.data) for _, step in steps if isinstance(step, Data)]
-
-
-def ordered(steps: Timeline) -> bool:
-    """Return whether times never run backwards."""
-    return all(a <= b for (a, _), (b, _) in pairwise(steps))
+from sse_recorder.playback import Break, Data, End, Fail, Head, TimedStep
+from sse_recorder.sse import Parser
 
 
 @given(CUTS)
@@ -72,21 +50,9 @@ def test_a_stream_breaks_at_its_place(
     """All that is before the place comes, and not one byte of what is behind it."""
     steps = disturbed(f"{kind}@{place}", timeline(places))
     assert body_of(steps) == passed
-    assert steps[-1][1] == Break(reset=kind == "reset")
+    assert steps[-1][1] == Break(reset=True if kind == "reset" else None)
     assert not any(isinstance(step, End) for _, step in steps)
     assert ordered(steps)
-
-
-def test_a_place_in_time_needs_no_chunk() -> None:
-    """A stream breaks at its time, also in a pause; what came by then has come."""
-    steps = disturbed("reset@ms:25", timeline({len(FIRST)}))
-    assert steps[-2:] == [(20 * MS, Data(FIRST)), (25 * MS, Break(reset=True))]
-    live = Disturbance([parse("cut@ms:25")], seed=0, name="s")
-    assert live.wakes_ns == 25 * MS
-    assert live.feed(24 * MS, Tick()) == []
-    assert live.feed(26 * MS, Tick()) == [(25 * MS, Break(reset=False))]
-    assert live.wakes_ns is None
-    assert live.feed(30 * MS, Data(b"more")) == []
 
 
 @given(CUTS)
@@ -120,6 +86,55 @@ def test_an_error_is_told_as_the_api_tells_it() -> None:
     assert error == {"type": "injected_fault", "message": "too busy"}
 
 
+@pytest.mark.parametrize("end", [b"\n", b"\r", b"\r\n"], ids=["lf", "cr", "crlf"])
+def test_an_error_is_an_event_wherever_it_comes(end: bytes) -> None:
+    """A frame that is open at the place is ended first, whatever ends its lines."""
+    body = end.join([b"id: 1", b"data: one", b"", b"data: two", b"", b""])
+    for at in range(len(body) + 1):
+        sent = body_of(disturbed(f"error=x@bytes:{at}", timeline({9, 20}, body=body)))
+        assert sent.startswith(body[:at])
+        last = Parser().feed(sent)[-1]
+        assert (last.event, last.anomaly) == ("error", None)
+        assert last.start + last.size == len(sent)
+
+
+def test_an_error_before_the_head_has_a_head_of_its_own() -> None:
+    """Whoever was not answered by then is answered by the error."""
+    steps = disturbed("error@ms:3", timeline())
+    assert {at_ns for at_ns, _ in steps} == {3 * MS}
+    (_, head), (_, data), (_, end) = steps
+    assert isinstance(head, Head)
+    assert isinstance(data, Data)
+    assert ("Content-Type", "text/event-stream") in head.head.headers
+    assert Parser().feed(data.data)[0].event == "error"
+    assert end == End(())
+    failed: list[TimedStep] = [(30 * MS, Fail(502, "no connection"))]  # type: ignore[arg-type]
+    assert disturbed("error@ms:3", failed) == steps
+
+
+GZIP = Head(ResponseHead(200, "OK", (*SSE.head.headers, ("Content-Encoding", "gzip"))))
+NO_CONTENT = Head(ResponseHead(204, "No Content", SSE.head.headers))
+
+
+@pytest.mark.parametrize("head", [TEXT, GZIP, NO_CONTENT], ids=["text", "gzip", "204"])
+@pytest.mark.parametrize("place", ["event:0", "bytes:0", "bytes:5", "ms:25"])
+def test_an_error_is_not_put_where_no_event_can_be(head: Head, place: str) -> None:
+    """Into text or compressed data nothing is written, and the report says so."""
+    before, fault = timeline({4}, head), faults(f"error@{place}")
+    assert list(fault.apply(before)) == before
+    assert fault.report == [
+        f"error@{place}: not done: the body is no event stream, or a compressed one"
+    ]
+
+
+@pytest.mark.parametrize("place", ["event:1", "ms:3"])
+def test_the_answer_to_head_has_no_event(place: str) -> None:
+    """Its head announces a body that never comes, so an error has no place in it."""
+    before, fault = timeline(), faults(f"error@{place}", method="HEAD")
+    assert list(fault.apply(before)) == before
+    assert "not done: the body is no event stream" in fault.report[0]
+
+
 @given(CUTS)
 @pytest.mark.parametrize(
     ("fault", "expected"),
@@ -137,6 +152,15 @@ def test_one_event_is_meant(fault: str, expected: bytes, places: set[int]) -> No
     assert body_of(steps) == expected
     assert ordered(steps)
     assert isinstance(steps[-1][1], End)
+
+
+def test_the_mark_of_a_stream_is_not_sent_twice() -> None:
+    """A duplicate of the first event is an event, too, and not one with a BOM in it."""
+    body = b"\xef\xbb\xbf" + FIRST
+    steps = disturbed("duplicate@event:1", timeline({2}, body=body))
+    assert body_of(steps) == body + FIRST
+    again = disturbed("duplicate@event:2", timeline(body=body + body))
+    assert body_of(again) == body + body  # a BOM within is no event
 
 
 def test_what_would_overtake_a_late_event_waits() -> None:
@@ -173,6 +197,14 @@ def test_a_corrupt_event_is_that_event(places: set[int], seed: int) -> None:
     assert steps == disturbed("corrupt@event:2", before, seed)
 
 
+def test_an_event_that_is_over_too_late_is_not_corrupt() -> None:
+    """Its bytes are gone when what comes behind them shows that they were an event."""
+    body, fault = b"data: a\r\rdata: b\r\r", faults("corrupt@event:2")
+    assert body_of(fault.apply(timeline(body=body))) == body
+    why = "only what came behind it showed that it was over"
+    assert fault.report == [f"corrupt@event:2: not done: {why}"]
+
+
 @pytest.mark.parametrize("first", [SSE, TEXT, Fail], ids=["stream", "text", "none"])
 def test_a_status_takes_the_place_of_the_answer(first: object) -> None:
     """Whatever the answer was: the status, its headers, JSON, the end, and no more."""
@@ -190,6 +222,17 @@ def test_a_status_takes_the_place_of_the_answer(first: object) -> None:
     assert ("Content-Length", str(len(data.data))) in head.head.headers
     assert json.loads(data.data)["error"]["type"] == "injected_fault"
     assert end == End(())
+
+
+@pytest.mark.parametrize("status", [400, 520, 529, 599])
+def test_a_status_needs_no_name(status: int) -> None:
+    """APIs and their front ends answer with codes that no standard names."""
+    (_, head), (_, data), _ = disturbed(f"status={status}", timeline())
+    assert isinstance(head, Head)
+    assert isinstance(data, Data)
+    named = {400: "Bad Request"}.get(status, "")
+    assert (head.head.status, head.head.reason) == (status, named)
+    assert (named or str(status)) in json.loads(data.data)["error"]["message"]
 
 
 def test_a_late_first_byte_is_late_with_all_behind_it() -> None:
@@ -224,80 +267,3 @@ def test_characters_and_line_ends_are_cut_inside() -> None:
     ]
     parts = sizes(disturbed("reslice=crlf", timeline(set(), body=b"data: 1\r\n\r\n")))
     assert parts == [8, 1, 1, 1]
-
-
-def test_faults_compose_in_their_order() -> None:
-    """Each is fed what the one before it gave, and each tells what it did."""
-    specs = [parse(t) for t in ("duplicate@event:1", "cut@event:2", "drop@event:3")]
-    disturbance = Disturbance(specs, seed=0, name="s")
-    assert body_of(disturbance.apply(timeline(set()))) == FIRST + FIRST
-    assert disturbance.report == [
-        "duplicate@event:1: duplicate event 1 at 20.0 ms",
-        "cut@event:2: cut at 20.0 ms",
-        "drop@event:3: not done: the response had 2 events, 22 bytes",
-    ]
-
-
-def test_what_has_no_events_says_so() -> None:
-    """A fault whose place never comes changes nothing, and tells why."""
-    disturbance = Disturbance([parse("reset@event:1")], seed=0, name="s")
-    before = timeline({5}, TEXT)
-    assert list(disturbance.apply(before)) == list(before)
-    assert disturbance.report == [
-        "reset@event:1: not done: the body is no event stream, or a compressed one"
-    ]
-
-
-@given(st.sampled_from(["reslice=random", "corrupt@event:1"]), st.integers(0, 9))
-def test_the_same_seed_gives_the_same_steps(text: str, seed: int) -> None:
-    """What is drawn depends on the seed and on the stream, and on nothing else."""
-    steps = timeline({3, 9, 20})
-    again = disturbed(text, steps, seed)
-    assert disturbed(text, steps, seed) == again
-    others = [
-        Disturbance([parse(text)], seed=seed, name=f"s{n}").apply(steps)
-        for n in range(9)
-    ]
-    assert any(list(other) != again for other in others)
-
-
-@pytest.mark.parametrize(
-    ("text", "why"),
-    [
-        ("explode", "is not a fault: give one of"),
-        ("", "is not a fault"),
-        ("reset", "says not where: add @event:N or @bytes:N or @ms:N"),
-        ("reset@line:3", "cannot be at line: give @event:N or @bytes:N or @ms:N"),
-        ("drop@bytes:3", "cannot be at bytes: give @event:N"),
-        ("status=503@event:1", "leave away the place"),
-        ("reset=5@event:1", "takes no value: leave away =5"),
-        ("stall=soon@event:1", "'soon' is not a duration"),
-        ("delay@event:1", "'' is not a duration"),
-        ("status", "'' is not a status"),
-        ("status=200", "is not the status of an error"),
-        ("status=503,x=1", "is not the status of an error"),
-        ("reslice=sideways", "is not a way to cut"),
-        ("reslice=0", "is not a way to cut"),
-    ],
-)
-def test_what_is_no_fault_is_told(text: str, why: str) -> None:
-    """One line says what is wrong, and what to give instead."""
-    with pytest.raises(UsageError) as caught:
-        parse(text)
-    assert why in str(caught.value)
-
-
-def test_a_fault_is_written_as_it_was_read() -> None:
-    """What a report names can be given again."""
-    texts = [
-        "reset@event:12",
-        "stall=2s@ms:500",
-        "reslice=1",
-        "status=429,retry-after=2",
-    ]
-    assert [str(parse(text)) for text in texts] == texts
-    assert {parse(text).kind for text in texts} < set(KINDS)
-    assert [duration_ns(t) for t in ("2us", "1.5ms", "2s", "1m")] == [
-        *(2_000, 1_500_000),
-        *(2_000_000_000, 60_000_000_000),
-    ]
