@@ -122,6 +122,9 @@ key could be different where it is replayed; this one is far below it.
 SHOWN_MAX = 80
 """Characters of a value that a `Miss` shows."""
 
+REPEATS: Final = "how often it is asked"
+"""What differs in a request that has been answered as often as it was recorded."""
+
 ABSENT = "(absent)"
 """What a `Miss` shows for a value that one side does not have."""
 
@@ -749,13 +752,17 @@ class Miss(Generic[T]):
     """What would ignore it, where it looks like an id or a time: see `MatchRules`."""
 
     def to_json(
-        self, describe: Callable[[T], Mapping[str, object]]
+        self,
+        describe: Callable[[T], Mapping[str, object]],
+        *,
+        command: str = "sse-recorder record",
     ) -> dict[str, object]:
         """Return the body of the 404 that tells the client.
 
         Args:
             describe: gives what to tell of the nearest recording, such as its
                 `exchange_id`.
+            command: records the request.
         """
         if self.nearest is None:
             why = "there are no recordings"
@@ -763,7 +770,7 @@ class Miss(Generic[T]):
             why = f"the nearest recording differs in {self.field}"
         message = (
             f"No recording matches {self.method} {self.path}: {why}; send a request "
-            "that was recorded, or record this one with `sse-recorder record`."
+            f"that was recorded, or record this one with `{command}`."
         )
         if self.rule:
             message += (
@@ -807,7 +814,8 @@ class _Group:
     paths: Paths
     entries: list[int] = field(default_factory=list)
     served: dict[str, int] = field(default_factory=dict)
-    """How many of them have answered, by the scope of the requests."""
+    """How many of them have answered, by the scope of the requests; more, where more
+    were asked for than there are."""
 
     @property
     def used(self) -> int:
@@ -820,7 +828,8 @@ class Matcher(Generic[T]):
 
     Rules:
         order: requests that are equal are answered in recorded order.
-        last: the last of them answers again when they run out.
+        last: the last of them answers again when they run out, unless `repeats` is
+            off; then that is a miss.
         scope: each scope, such as a test, is answered from the first one on.
 
     A recording answers a request whose content is equal and whose path matches; where
@@ -832,6 +841,8 @@ class Matcher(Generic[T]):
     """
 
     def __init__(self, rules: MatchRules = EXACT) -> None:
+        self.repeats = True
+        """Whether a recording may answer more than once."""
         self._rules = rules
         self._entries: list[_Entry[T]] = []
         # By content, then by paths.
@@ -895,7 +906,8 @@ class Matcher(Generic[T]):
             entry, group, served = min(waiting, key=lambda first: first[0])
             group.served[scope] = served + 1
             return self._entries[entry].recording
-        return self._entries[max(group.entries[-1] for group in closest)].recording
+        last = self._entries[max(group.entries[-1] for group in closest)].recording
+        return last if self.repeats else self._run_out(live, closest, scope, last)
 
     def reset(self) -> None:
         """Start again: nothing has been served."""
@@ -927,6 +939,16 @@ class Matcher(Generic[T]):
         ranks = {paths: _best(paths, live.path)[0] for paths in groups}
         best = max(ranks.values(), default=(0, 0))
         return [groups[paths] for paths in groups if best[0] and ranks[paths] == best]
+
+    def _run_out(
+        self, live: Canonical, closest: list[_Group], scope: str, last: T
+    ) -> Miss[T]:
+        """Say how often a request was recorded, and how often it has come."""
+        closest[-1].served[scope] += 1  # counts what was asked, beyond what answered
+        recorded = sum(len(group.entries) for group in closest)
+        asked = sum(group.served[scope] for group in closest)
+        times = (f"{recorded} time" + "s" * (recorded != 1), f"{asked} times")
+        return Miss(live.method, live.path, last, REPEATS, *times)
 
     def _miss(self, live: Canonical) -> Miss[T]:
         if not self._entries:

@@ -68,6 +68,8 @@ from sse_recorder.trace import exchange_context, parse_traceparent
 log = logging.getLogger("sse_recorder.proxy")
 
 CONNECT_TIMEOUT_S: Final = 10
+REQUEST_REST_S: Final = 1.0
+"""How long the rest of a request may take that cannot be sent, before it is told so."""
 _SWEEP_S: Final = 0.5
 REQUEST_BUFFER_BYTES: Final = 64 << 10
 """How much of a request body may wait for the upstream connection to be there."""
@@ -416,6 +418,7 @@ class Relay:
         self._informational = 0
         self._has_ended = False
         self._connecting: asyncio.Task[None] | None = None
+        self._rest: asyncio.Future[None] | None = None
         recorder.count += 1
         started_at = recorder.started_at(at_ns)
         self._id = recorder.latest_id = uuid7(started_at)
@@ -501,10 +504,22 @@ class Relay:
                 head_bytes=self._recorder.answer_head_bytes,
             )
         except UpstreamError as error:
+            await self._wait_for_request()
             self._fail(str(error), clock.monotonic_ns())
             return
         self._client.upstreams[origin] = upstream
         self._try_to_send(upstream)
+
+    async def _wait_for_request(self) -> None:
+        """Wait a moment for the rest of a request that cannot be sent.
+
+        A refusal may come before the body that is on its way behind the head, and a
+        request that was not recorded whole is one that no replay would find again.
+        """
+        is_asking = header(self._head.headers, "expect") is not None
+        if self._request_trailers is None and not is_asking:
+            self._rest = asyncio.get_running_loop().create_future()
+            await asyncio.wait([self._rest], timeout=REQUEST_REST_S)
 
     def _try_to_send(self, upstream: Connection) -> None:
         try:
@@ -551,6 +566,8 @@ class Relay:
     def request_end(self, at_ns: int, trailers: Headers) -> None:
         """Pass the end of the request on."""
         self._request_trailers = trailers
+        if self._rest is not None and not self._rest.done():
+            self._rest.set_result(None)
         if self._disturbed is not None:
             self._disturbed.begin(at_ns)
         if self._upstream is not None:

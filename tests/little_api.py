@@ -4,8 +4,8 @@
         httpx.post(api.url + "/chat", json={"message": "hello"})  # hello, answer 1
 
 Answers are counted, so a recorded one can be told from a new one.  `/slow` waits
-before its last event, and `/endless` never comes to it.  SDKs find their own streams at
-the paths that they ask for.
+before its last event, `/endless` never comes to it, and `/mute` to nothing; `/moved`
+leads to `elsewhere`.  SDKs find their own streams at the paths that they ask for.
 """
 
 from __future__ import annotations
@@ -66,6 +66,9 @@ class LittleApi(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.asked: list[str] = []
         """The paths that were asked for."""
+        self.headers: list[list[str]] = []
+        """The names of the headers of each request."""
+        self.elsewhere = "http://127.0.0.1:1/chat"
         self.is_over = Event()
 
     @property
@@ -82,7 +85,16 @@ class _Handler(BaseHTTPRequestHandler):
         """Answer."""
         api, path = self.server, self.path.partition("?")[0]
         api.asked.append(self.path)
+        api.headers.append(list(self.headers))
         body = self.rfile.read(int(self.headers["Content-Length"]))
+        if path.endswith("/moved"):
+            self.send_response(307)
+            self.send_header("Location", api.elsewhere)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        if path.endswith("/mute"):
+            api.is_over.wait()
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
         self.send_header("Transfer-Encoding", "chunked")

@@ -552,6 +552,34 @@ def test_equal_requests_are_answered_in_recorded_order_and_then_by_the_last() ->
     assert answers == ["a", "other", "b", "b", "other"]
 
 
+def test_a_request_may_be_answered_as_often_as_it_was_recorded_and_no_more() -> None:
+    """Where repeats are off, what is asked once too often is a miss that counts."""
+    matcher = filled(("one", "/v1/chat", "{}"), ("two", "/v1/chat", "{}"))
+    matcher.repeats = False
+    assert [asked(matcher, "/v1/chat") for _ in range(2)] == ["one", "two"]
+    for times in (3, 4):
+        miss = asked(matcher, "/v1/chat")
+        assert isinstance(miss, Miss)
+        assert (miss.nearest, miss.rule) == ("two", "")
+        told = (miss.field, miss.expected, miss.actual)
+        assert told == ("how often it is asked", "2 times", f"{times} times")
+    assert (matcher.used(), matcher.unused()) == (["one", "two"], [])
+    matcher.reset()
+    assert asked(matcher, "/v1/chat") == "one"
+
+
+def test_a_miss_says_which_command_records() -> None:
+    """In a test run it is another one."""
+    miss = asked(filled(("one", "/v1/chat", "{}")), "/v1/chat", "[]")
+    assert isinstance(miss, Miss)
+    told = (
+        miss.to_json(lambda name: {"name": name}),
+        miss.to_json(lambda name: {"name": name}, command="pytest x"),
+    )
+    for value, command in zip(told, ("sse-recorder record", "pytest x"), strict=True):
+        assert f"or record this one with `{command}`." in str(value["error"])
+
+
 def test_unused_recordings_are_reported_and_reset_starts_again() -> None:
     """What was served is known, until everything starts from the beginning."""
     matcher = filled(("a", "/x", "{}"), ("b", "/y", "{}"), ("c", "/x", "{}"))

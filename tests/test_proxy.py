@@ -497,6 +497,36 @@ def test_an_upstream_that_is_not_there_is_a_502(run: Run, tmp_path: Path) -> Non
     assert "refused" in (first.error or "")
 
 
+@pytest.mark.parametrize(
+    ("header", "rest", "body"),
+    [
+        (b"", b"llo", b"hello"),
+        (b"", b"", b"he"),
+        (b"Expect: 100-continue\r\n", b"", b""),
+    ],
+    ids=["late", "missing", "held back"],
+)
+def test_a_refused_request_is_recorded_whole_if_it_comes_soon(
+    run: Run, tmp_path: Path, header: bytes, rest: bytes, body: bytes
+) -> None:
+    """Its body is on its way; who waits to be asked for it is not waited for."""
+
+    async def main() -> None:
+        recorder = Recorder("http://127.0.0.1:1", store=tmp_path)
+        async with connected(recorder) as client:
+            head = b"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n"
+            client.send(head + header + b"\r\n" + (b"he" if body else b""))
+            await asyncio.sleep(0.1)
+            client.send(rest)
+            answer = await client.read_until(b"\r\n\r\n")
+            assert answer.startswith(b"HTTP/1.1 502 ")
+
+    run(main())
+    exchange, _ = only(tmp_path)
+    assert exchange.outcome == "upstream_error"
+    assert exchange.request_body == body
+
+
 async def _never(_: Peer) -> None:
     raise AssertionError("nobody should have connected")
 

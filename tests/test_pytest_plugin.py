@@ -7,6 +7,7 @@ second.
 from __future__ import annotations
 
 import json
+import shutil
 import stat
 import textwrap
 from collections.abc import Iterator
@@ -274,6 +275,165 @@ def test_a_recording_without_an_upstream_says_how_to_give_one(
     )
 
 
+def test_what_is_recorded_of_a_dead_upstream_is_warned_of(project: Project) -> None:
+    """A test that takes an error for an answer would be replayed one for ever."""
+    project.write(saying("hello"))
+    result = project.run("--sse-upstream=http://127.0.0.1:1", passed=1, warnings=1)
+    said(
+        result,
+        f"""
+        *SSERecordingWarning: POST http://127.0.0.1:1/chat: *refused*. That is in {FILE}
+        now, and is replayed from now on. If it was not to be: pytest
+        --sse-record=rewrite test_chat.py::test_hello
+        """,
+    )
+
+
+def test_what_asks_a_replay_for_something_does_not_reach_an_api(
+    project: Project,
+) -> None:
+    """Headers of ours are neither sent nor recorded, behind a replay or without."""
+    headers = {"X-SSE-Recorder-Speed": "2", "x-sse-recorder-fault": "reslice=1"}
+    for messages in (["one"], ["one", "two"]):
+        lines = "".join(
+            f"    sse_client.post('/chat', json={{'message': {text!r}}},"
+            f" headers={headers})\n"
+            for text in messages
+        )
+        project.write(f"def test_hello(sse_client):\n{lines}")
+        project.run("--sse-record=new_episodes", passed=1)
+    assert len(project.api.headers) == 2
+    assert "sse-recorder" not in repr(project.api.headers).lower()
+    text = (project.path / FILE).read_text(encoding="utf-8")
+    assert "x-sse-recorder" not in text.lower()
+
+
+@pytest.mark.parametrize("path", ["/endless", "/mute"])
+def test_a_client_that_lost_patience_loses_it_again(
+    project: Project, path: str
+) -> None:
+    """When it leaves, the live client decides: nothing is broken in its place."""
+    project.write(
+        f"""
+        import httpx
+
+        def test_hello(sse_client):
+            with pytest.raises(httpx.ReadTimeout):
+                sse_client.post("{path}", json={{"message": "hello"}}, timeout=0.3)
+        """
+    )
+    for _ in range(3):
+        project.run(passed=1)
+    assert project.api.asked == [path]
+
+
+NODE = """
+    import subprocess
+
+    JS = '''
+        const body = JSON.stringify({message: "hello"});
+        const answer = await fetch(process.argv[1], {method: "POST", body});
+        await new Promise(done => setTimeout(done, 200));
+        const reader = answer.body.getReader();
+        const {value} = await reader.read();
+        console.log(new TextDecoder().decode(value));
+        await reader.cancel();
+    '''
+
+    def test_hello(sse_base_url):
+        node = ["node", "--input-type=module", "-e", JS, sse_base_url + "/endless"]
+        done = subprocess.run(node, capture_output=True, text=True)
+        assert "hello, answer 1" in done.stdout, done.stderr
+"""
+
+
+@pytest.mark.skipif(not shutil.which("node"), reason="node is not installed")
+def test_a_client_that_left_still_has_what_it_had(project: Project) -> None:
+    """Node drops what it holds of a connection that breaks."""
+    project.write(NODE)
+    for _ in range(2):
+        project.run(passed=1)
+
+
+def test_a_client_that_reads_on_where_it_had_left_is_told(project: Project) -> None:
+    """Nobody knows what would have come."""
+    ask = """
+        import httpx
+
+        def test_hello(sse_client):
+            with pytest.raises(httpx.ReadTimeout):
+                sse_client.post("/endless", json={"message": "hello"}, timeout=SECONDS)
+    """
+    project.write(ask.replace("SECONDS", "0.1"))
+    project.run(passed=1)
+    project.write(ask.replace("SECONDS", "1.5"))
+    result = project.run(passed=1, errors=1)
+    said(
+        result,
+        f"""
+        1 response of {FILE} was left by the client when it was recorded, and this time
+        it waited for more, which nobody knows:
+
+            POST /endless (????????, recorded 20??-??-?? ??:??)
+
+        If the client is to read on, record it again:
+
+            pytest --sse-record=rewrite test_chat.py::test_hello
+        """,
+    )
+
+
+SUBTESTS = """
+    def test_hello(sse_client, subtests):
+        for number in (1, 2):
+            with subtests.test(number=number):
+                sse_client.post("/chat", json={"message": "hello"})
+                assert number == 2
+"""
+UNITTEST = """
+    import unittest
+
+    class TestChat(unittest.TestCase):
+        @pytest.fixture(autouse=True)
+        def client(self, sse_client):
+            self.client = sse_client
+
+        def test_hello(self):
+            for number in (1, 2):
+                with self.subTest(number=number):
+                    self.client.post("/chat", json={"message": "hello"})
+                    self.assertEqual(number, 2)
+"""
+TEARDOWN = """
+    @pytest.fixture
+    def client(sse_client):
+        yield sse_client
+        raise LookupError
+
+    def test_hello(client):
+        client.post("/chat", json={"message": "hello"})
+"""
+EARLIER = """
+    @pytest.fixture
+    def earlier():
+        yield
+        raise LookupError
+
+    def test_hello(earlier, sse_client):
+        sse_client.post("/chat", json={"message": "hello"})
+"""
+
+
+@pytest.mark.parametrize("text", [SUBTESTS, UNITTEST, TEARDOWN, EARLIER])
+def test_whatever_of_a_test_fails_it_has_failed(project: Project, text: str) -> None:
+    """A subtest, or the teardown of another fixture: nothing of it is kept."""
+    project.write(text)
+    result = project.pytester.runpytest_inprocess(*QUICKLY)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    said(result, "The test did not pass, so what it recorded is not in")
+    assert not (project.path / MADE).exists()
+
+
 # --- what is wrong when a test ends ---------------------------------------------------
 
 
@@ -411,6 +571,118 @@ def test_an_unused_recording_says_so(project: Project) -> None:
     project.run(passed=1)
 
 
+def test_a_test_that_failed_is_not_told_to_forget_recordings(project: Project) -> None:
+    """It did not come to the rest."""
+    project.write(saying("one", "two"))
+    project.run(passed=1)
+    project.write(saying("one") + "    raise ValueError\n")
+    result = project.run(failed=1)
+    result.stdout.no_fnmatch_line("*did not ask for*")
+
+
+def test_a_recording_answers_as_often_as_it_was_recorded(project: Project) -> None:
+    """Else a test that asks twice would pass, and be no test of that."""
+    project.write(saying("hello"))
+    project.run(passed=1)
+    project.write(saying("hello", "hello", "hello"))
+    result = project.run(passed=1, errors=1)
+    said(
+        result,
+        f"""
+        2 requests had no recording in {FILE}:
+
+            POST /chat
+                nearest     POST /chat (????????, recorded 20??-??-?? ??:??)
+                differs in  how often it is asked
+                recorded    1 time
+                received    2 times
+                to allow    @pytest.mark.sse_recording(allow_repeats=True)
+            POST /chat
+        """,
+    )
+    project.write(
+        "@pytest.mark.sse_recording(allow_repeats=True)\n" + saying(*["hello"] * 3)
+    )
+    project.run(passed=1)
+    assert project.recorded() == ["hello 1"]
+    project.write(saying("hello", "hello", "hello"))
+    project.run("--sse-record=new_episodes", passed=1)
+    assert project.recorded() == ["hello 1", "hello 2", "hello 3"]
+    project.run(passed=1)
+
+
+def test_a_miss_tells_the_client_what_to_type(project: Project) -> None:
+    """SDKs show it, and the report of the test may not be looked at."""
+    project.write(saying("one"))
+    project.run(passed=1)
+    project.write(
+        """
+        def test_hello(sse_client):
+            answer = sse_client.post("/chat", json={"message": "two"})
+            assert answer.json()["error"]["message"].endswith(
+                "or record this one with `pytest --sse-record=new_episodes"
+                " test_chat.py::test_hello`."
+            )
+        """
+    )
+    project.run(passed=1, errors=1)
+
+
+def test_a_test_that_need_not_ask_needs_no_cassette(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that asks nothing where it is written, and in continuous integration."""
+    allowed = "@pytest.mark.sse_recording(allow_unused=True)\n"
+    project.write(allowed + saying())
+    project.run(passed=1)
+    monkeypatch.setenv("CI", "true")
+    project.run(passed=1)
+    project.write(allowed + saying("hello"))
+    result = project.run(passed=1, errors=1)
+    said(result, f"1 request had no recording in {FILE}: POST /chat")
+    assert project.api.asked == []
+
+
+def test_a_redirect_past_the_server_is_warned_of(project: Project) -> None:
+    """A client that follows it leaves the replay; one with the transport does not."""
+    with little_api() as other:
+        project.api.elsewhere = f"{other.url}/chat"
+        project.write(
+            """
+            def test_hello(sse_client):
+                sse_client.follow_redirects = True
+                sse_client.post("/moved", json={"message": "hello"})
+            """
+        )
+        for count in (1, 2):
+            result = project.run(passed=1, warnings=1)
+            assert len(other.asked) == count
+            said(
+                result,
+                f"""
+                *SSERecordingWarning: POST /moved of {FILE} is redirected to
+                {other.url}/chat. A client that follows it speaks with the real server,
+                also where nothing is to be recorded: give it the fixture
+                `sse_transport`, which brings all requests here
+                """,
+            )
+        project.write(
+            """
+            import httpx
+
+            def test_hello(sse_transport):
+                with httpx.Client(
+                    transport=sse_transport, follow_redirects=True
+                ) as client:
+                    url = "http://api.example.com/moved"
+                    assert client.post(url, json={"message": "hello"}).is_success
+            """
+        )
+        for mode in ("rewrite", "none"):
+            project.run(f"--sse-record={mode}", passed=1, warnings=0)
+        assert len(other.asked) == 2
+
+
 @pytest.mark.parametrize(("state", "done"), [("first", "recorded"), ("", "replayed")])
 def test_a_test_that_asks_nothing_is_told_the_url(
     project: Project, state: str, done: str
@@ -433,52 +705,132 @@ def test_a_test_that_asks_nothing_is_told_the_url(
     )
 
 
-def test_who_may_have_taken_the_request_is_named(
-    project: Project, monkeypatch: pytest.MonkeyPatch
+IMPORT = """
+    import httpx, pytest
+    ASK = {"json": {"message": "hello"}}
+"""
+RESPX = (
+    """
+    def test_hello(respx_mock, sse_base_url):
+        respx_mock.post("https://api.example.com/chat").respond(text="mocked")
+        LET_THROUGH
+        assert httpx.post("https://api.example.com/chat").text == "mocked"
+        assert ASKED
+    """,
+    'respx_mock.route(host="127.0.0.1").pass_through()',
+    """
+    - respx answers httpx's requests itself; let these through:
+    respx_mock.route(host="127.0.0.1").pass_through()
+    """,
+)
+PYTEST_HTTPX = (
+    """
+    LET_THROUGH
+    def test_hello(httpx_mock, sse_base_url):
+        httpx_mock.add_response(text="mocked", is_reusable=True)
+        assert httpx.post("https://api.example.com/chat").text == "mocked"
+        assert ASKED
+    """,
+    """@pytest.mark.httpx_mock(should_mock=lambda request: request.url.host !=
+        "127.0.0.1")""",
+    """
+    - pytest-httpx answers httpx's requests itself; let these through:
+    @pytest.mark.httpx_mock(should_mock=lambda request: request.url.host !=
+    "127.0.0.1")
+    """,
+)
+VCR = (
+    """
+    @pytest.fixture
+    def vcr_config():
+        return {LET_THROUGH}
+
+    @pytest.mark.vcr
+    def test_hello(sse_base_url):
+        try:
+            asked = ASKED
+        except Exception:
+            asked = False
+        assert asked or not vcr_config
+    """,
+    '"ignore_localhost": True',
+    """
+    - VCR answers requests itself; let these through: ignore_localhost=True in the
+    fixture vcr_config
+    """,
+)
+BLOCKED = (
+    """
+    @pytest.mark.block_network(LET_THROUGH)
+    def test_hello(sse_base_url):
+        assert ASKED
+    """,
+    'allowed_hosts=["127.0.0.1"]',
+    """
+    - pytest-recording blocks the network; let this through:
+    @pytest.mark.block_network(allowed_hosts=[[]"127.0.0.1"[]])
+    """,
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "remedy", "hint"),
+    [RESPX, PYTEST_HTTPX, VCR, BLOCKED],
+    ids=["respx", "pytest-httpx", "vcr", "block_network"],
+)
+def test_who_may_have_taken_the_request_is_named_with_what_lets_it_through(
+    project: Project, text: str, remedy: str, hint: str
 ) -> None:
-    """Other plugins, and proxies, that answer in place of the network."""
-    monkeypatch.setenv("http_proxy", "http://proxy:3128")
-    monkeypatch.delenv("no_proxy", raising=False)
-    monkeypatch.delenv("NO_PROXY", raising=False)
-    project.pytester.makeconftest(
-        """
-        import pytest
-
-        def pytest_configure(config):
-            config.addinivalue_line("markers", "vcr: as in pytest-recording")
-            config.addinivalue_line("markers", "block_network: the same")
-
-        @pytest.fixture
-        def respx_mock():
-            "Stands for that of respx."
-
-        @pytest.fixture
-        def httpx_mock():
-            "Stands for that of pytest-httpx."
-        """
+    """Other plugins answer in place of the network; what is advised is what works."""
+    asked = '"[DONE]" in httpx.post(sse_base_url + "/chat", **ASK).text'
+    text = textwrap.dedent(IMPORT) + textwrap.dedent(text.replace("ASKED", asked))
+    project.write(text.replace("LET_THROUGH", "").replace(f"{asked}", "True"))
+    said(
+        project.pytester.runpytest_inprocess(*QUICKLY),
+        f"""
+        `sse_recording.url`. {hint}
+        """,
     )
-    project.write(
-        """
-        @pytest.mark.vcr
-        @pytest.mark.block_network
-        def test_hello(respx_mock, httpx_mock, sse_base_url):
-            pass
-        """
-    )
-    result = project.run(passed=1, errors=1)
+    assert project.api.asked == []
+    project.write(text.replace("LET_THROUGH", remedy))
+    project.run(passed=1)
+    assert project.api.asked == ["/chat"]
+    project.run("--sse-record=none", passed=1)
+
+
+def test_a_network_that_is_blocked_by_an_option_is_named(project: Project) -> None:
+    """By pytest-recording's, which has no mark then, and by pytest-socket's."""
+    project.write(saying())
+    result = project.run("--block-network", passed=1, errors=1)
+    said(result, "- pytest-recording blocks the network; let this through:")
+    project.write(HELLO)
+    result = project.run("--disable-socket", failed=1)
     said(
         result,
         """
-        No request came to *
-        - respx answers httpx's requests itself; let these through:
-        respx_mock.route(host="127.0.0.1").pass_through()
-        - pytest-httpx answers httpx's requests itself; let these through:
-        @pytest.mark.httpx_mock(should_mock=lambda request: request.url.host !=
-        "127.0.0.1")
-        - VCR answers requests itself; let these through: ignore_localhost=True in
-        the fixture vcr_config
-        - pytest-recording blocks the network; let this through:
-        @pytest.mark.block_network(allowed_hosts=[[]"127.0.0.1"[]])
+        - pytest-socket blocks the network; let this through:
+        @pytest.mark.allow_hosts([[]'127.0.0.1'[]])
+        """,
+    )
+    for mark, option in (
+        ("block_network(allowed_hosts=", "--block-network"),
+        ("allow_hosts(", "--disable-socket"),
+    ):
+        project.write(f"@pytest.mark.{mark}['127.0.0.1'])\n{saying('hello')}")
+        project.run(option, passed=1)
+
+
+def test_a_proxy_of_the_environment_is_named(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be asked for a server on loopback, too."""
+    monkeypatch.setenv("http_proxy", "http://proxy:3128")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    project.write(saying())
+    said(
+        project.run(passed=1, errors=1),
+        """
         - the environment sends requests to a proxy, http://proxy:3128; let these
         through: NO_PROXY=127.0.0.1
         """,
@@ -548,6 +900,35 @@ def test_events_that_are_never_released_are_found(project: Project) -> None:
     )
 
 
+def test_responses_that_are_left_open_are_counted(project: Project) -> None:
+    """In English."""
+    project.write(saying("one", "two"))
+    project.run(passed=1)
+    project.write(
+        """
+        import httpx
+
+        responses = []
+
+        @pytest.fixture
+        def client():
+            with httpx.Client(trust_env=False) as client:
+                yield client
+            responses.clear()
+
+        @pytest.mark.sse_recording(step=True)
+        def test_hello(client, sse_base_url):
+            for message in ("one", "two"):
+                request = client.build_request(
+                    "POST", sse_base_url + "/chat", json={"message": message}
+                )
+                responses.append(client.send(request, stream=True))
+        """
+    )
+    result = project.run(passed=1, errors=1)
+    said(result, f"2 responses of {FILE} were still open when the test ended:")
+
+
 def aged(project: Project, *, year: str = "2001") -> None:
     """Make a project's cassette an old one."""
     path = project.path / FILE
@@ -585,12 +966,14 @@ def test_a_damaged_cassette_says_what_to_do(project: Project) -> None:
     project.run(passed=1)
     path = project.path / FILE
     path.write_text(path.read_text(encoding="utf-8")[:-20], encoding="utf-8")
-    for mode in ("none", "new_episodes"):
+    for mode in ("none", "once", "new_episodes", "all"):
         result = project.run(f"--sse-record={mode}", errors=1)
         said(
             result,
             """
-            *line [0-9]: not a line of a cassette*record it again
+            *line [0-9]: not a line of a cassette*record it again:
+
+                pytest --sse-record=rewrite test_chat.py::test_hello
             """,
         )
         result.stdout.no_fnmatch_line("*Traceback*")
@@ -609,6 +992,20 @@ def test_a_cassette_that_cannot_be_written_says_so(project: Project) -> None:
         *sse-recording0
         """,
     )
+
+
+@pytest.mark.parametrize("days", ["soon", "-1", "nan"])
+def test_an_age_that_is_none_is_refused_at_once(project: Project, days: str) -> None:
+    """Before any test, and without a traceback."""
+    project.write(saying("hello"))
+    project.pytester.makeini(f"[pytest]\nsse_recording_max_age_days = {days}")
+    result = project.pytester.runpytest_inprocess(*QUICKLY)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    message = (
+        f"ERROR: sse_recording_max_age_days = '{days}' is no number of days: write 30,"
+        " say, or 0 for never"
+    )
+    result.stderr.fnmatch_lines([message])
 
 
 # --- marks ----------------------------------------------------------------------------
@@ -631,6 +1028,15 @@ def test_each_test_has_a_cassette_of_its_own(project: Project) -> None:
     project.run("--sse-record=none", passed=3)
 
 
+def test_a_name_is_no_longer_than_a_file_may_have(project: Project) -> None:
+    """Bytes count, whatever the alphabet."""
+    names = [letters * 60 for letters in ("\u65e5\u672c", "\u65e5\u8a9e")]
+    project.write("\n".join(saying("hello", name=name) for name in names))
+    project.run(passed=2)
+    assert len([*(project.path / MADE).iterdir()]) == 2
+    project.run("--sse-record=none", passed=2)
+
+
 def test_a_mark_can_name_the_cassette(project: Project) -> None:
     """With or without its ending, also in a folder; the closest mark's options win."""
     project.write(
@@ -648,6 +1054,148 @@ def test_a_mark_can_name_the_cassette(project: Project) -> None:
     project.run("--sse-record=none", passed=1)
 
 
+def test_what_is_closest_to_the_test_wins(project: Project) -> None:
+    """A mark without a name is also of the recordings that a farther one has named."""
+    project.write(
+        """
+        pytestmark = [
+            pytest.mark.sse_recording("one", upstream="http://far", speed=1),
+            pytest.mark.sse_recording("two", upstream="http://far", speed=2),
+        ]
+
+        @pytest.mark.sse_recording(upstream="http://near")
+        class TestChat:
+            @pytest.mark.sse_recording("two", upstream="http://closest")
+            def test_hello(self, sse_recordings):
+                one, two = sse_recordings["one"], sse_recordings["two"]
+                assert (one.upstream, one._options.speed) == ("http://near", 1)
+                assert (two.upstream, two._options.speed) == ("http://closest", 2)
+                raise ValueError  # so that nobody asks for a request
+        """,
+        upstream=False,
+    )
+    result = project.run(failed=1)
+    result.stdout.fnmatch_lines(["E   *ValueError"])
+
+
+def test_a_name_for_many_tests_is_shared(project: Project) -> None:
+    """By parameters, or by a class: none of them asks for what the others did."""
+    project.write(
+        """
+        @pytest.mark.sse_recording("one")
+        @pytest.mark.parametrize("message", ["a", "b"])
+        def test_many(sse_client, message):
+            sse_client.post("/chat", json={"message": message})
+
+        @pytest.mark.sse_recording("two")
+        class TestChat:
+            def test_c(self, sse_client):
+                sse_client.post("/chat", json={"message": "c"})
+
+            def test_d(self, sse_client):
+                sse_client.post("/chat", json={"message": "d"})
+        """
+    )
+    for mode in ("once", "all", "rewrite", "once", "none"):
+        project.run(f"--sse-record={mode}", passed=4)
+        for name, count in (("one", 2), ("two", 2)):
+            assert len(project.recorded(f"{MADE}/{name}.sse.jsonl")) == count
+    project.write(
+        """
+        @pytest.mark.sse_recording("one")
+        @pytest.mark.parametrize("message", ["a", "b"])
+        def test_many(sse_base_url, message):
+            pass
+        """
+    )
+    said(project.run(passed=2, errors=2), "No request came to")
+
+
+def test_what_is_typed_destroys_nothing_of_others(project: Project) -> None:
+    """Where any test may use a cassette, all that may are recorded again."""
+    shared = '@pytest.mark.sse_recording("shared")\n'
+    file = f"{MADE}/shared.sse.jsonl"
+    project.write(shared + saying("one", "two"))
+    project.run(passed=1)
+    project.write(shared + saying("one"))
+    said(
+        project.run(passed=1, errors=1),
+        f"""
+        The test did not ask for 1 of 2 recordings in {file}:
+
+            POST /chat (????????, recorded 20??-??-?? ??:??)
+
+        If other tests use them, say so:
+        @pytest.mark.sse_recording(allow_unused=True)
+
+        If none does, record all that may use this file again:
+
+            pytest --sse-record=rewrite test_chat.py
+        """,
+    )
+    project.write(shared + saying("three"))
+    said(
+        project.run(passed=1, errors=1),
+        """
+        If the request is as it should be, add it to what is there:
+
+            pytest --sse-record=new_episodes test_chat.py::test_hello
+
+        or, since other tests may use this file, record all of them again:
+
+            pytest --sse-record=rewrite test_chat.py
+        """,
+    )
+
+
+def test_processes_share_a_cassette(project: Project) -> None:
+    """None takes from it what another has put there in the same run."""
+    project.write(
+        """
+        import time
+
+        @pytest.mark.sse_recording("shared")
+        @pytest.mark.parametrize("message", ["a", "b", "c", "d", "e", "f"])
+        def test_many(sse_client, message):
+            for text in ("all", message):
+                sse_client.post("/chat", json={"message": text})
+            time.sleep(0.2)  # so that nobody does all of them
+        """
+    )
+    file = f"{MADE}/shared.sse.jsonl"
+    for mode in ("once", "rewrite", "all"):
+        result = project.pytester.runpytest_subprocess(
+            *QUICKLY, "-pno:anyio", "-n3", f"--sse-record={mode}"
+        )
+        result.assert_outcomes(passed=6)
+        asked = sorted(line.split()[0] for line in project.recorded(file))
+        assert asked == ["a", "all", "b", "c", "d", "e", "f"]
+    project.run("--sse-record=none", passed=6)
+
+
+def test_a_process_that_takes_the_place_of_another_is_of_the_same_run(
+    project: Project,
+) -> None:
+    """What was recorded before it began is not old for that."""
+    project.write(
+        """
+        import os
+
+        @pytest.mark.sse_recording("shared")
+        @pytest.mark.parametrize("message", ["a", "crash", "b"])
+        def test_many(sse_client, message):
+            if message == "crash":
+                os._exit(1)
+            sse_client.post("/chat", json={"message": message})
+        """
+    )
+    result = project.pytester.runpytest_subprocess(
+        *QUICKLY, "-pno:anyio", "-n1", "--sse-record=rewrite"
+    )
+    result.assert_outcomes(passed=2, failed=1)
+    assert project.recorded(f"{MADE}/shared.sse.jsonl") == ["a 1", "b 2"]
+
+
 def test_tests_can_share_a_cassette(project: Project) -> None:
     """They record it together, and each is answered from the first recording on."""
     shared = '@pytest.mark.sse_recording("shared", allow_unused=True)\n'
@@ -658,7 +1206,7 @@ def test_tests_can_share_a_cassette(project: Project) -> None:
         + saying("two", "three", name="second")
     )
     file = f"{MADE}/shared.sse.jsonl"
-    for mode in ("once", "rewrite"):
+    for mode in ("once", "rewrite", "all"):
         project.run(f"--sse-record={mode}", passed=2)
         asked = [line.split()[0] for line in project.recorded(file)]
         assert asked == ["one", "two", "three"]
@@ -701,7 +1249,8 @@ def test_a_test_can_have_several_recordings(project: Project) -> None:
 
 UNKNOWN = (
     "@pytest.mark.sse_recording does not know 'b', 'upstrem'; it takes a name, and"
-    " upstream, speed, step, faults, ignore, match_headers, allow_unused"
+    " upstream, speed, max_gap, ttfb, jitter, step, faults, seed, ignore,"
+    " match_headers, allow_unused, allow_repeats"
 )
 
 
@@ -709,7 +1258,9 @@ UNKNOWN = (
     ("mark", "message"),
     [
         ("'a', 'b', upstrem='x'", UNKNOWN),
-        ("speed=0", "*'0' is not a speed: give a number above 0, or max"),
+        ("speed=0", "*'0' is not a speed: give a number above 0, *"),
+        ("max_gap='2'", "*'2' is not a duration: give one such as 200ms or 1.5s"),
+        ("jitter=-1", "*-1 is not a share: give one from 0 to 10"),
         ("upstream='ftp://x'", "*ftp://x*"),
         ("faults='wobble'", "*wobble*"),
         ("ignore=['a..b']", "*'a..b' is neither a name nor a path; write one*"),
@@ -721,11 +1272,12 @@ def test_a_wrong_mark_says_what_would_be_right(
     """Without a traceback through the plugin."""
     project.write(HELLO)
     project.run(passed=1)
-    mode = "rewrite" if "ftp" in mark else "once"
     project.write(f"@pytest.mark.sse_recording({mark})" + textwrap.dedent(HELLO))
-    result = project.run(f"--sse-record={mode}", errors=1)
-    result.stdout.fnmatch_lines([message])
-    result.stdout.no_fnmatch_line("*pytest_plugin.py*")
+    # Each is found in every mode, but for where it means nothing.
+    for mode in ("rewrite", *(() if "ftp" in mark else ("once",))):
+        result = project.run(f"--sse-record={mode}", errors=1)
+        result.stdout.fnmatch_lines([message])
+        result.stdout.no_fnmatch_line("*pytest_plugin.py*")
 
 
 def test_a_mark_alone_does_nothing_and_says_so(project: Project) -> None:
@@ -853,21 +1405,94 @@ def test_events_can_be_released_one_by_one(project: Project) -> None:
     project.run(passed=1)
 
 
-def test_a_replay_can_be_disturbed(project: Project) -> None:
-    """The mark takes the faults that the command takes."""
-    project.write(HELLO)
-    project.run(passed=1)
+def test_the_pace_is_what_the_mark_says(project: Project) -> None:
+    """At the recorded speed, where it says nothing of that."""
     project.write(
         """
-        import httpx
+        import time
 
-        @pytest.mark.sse_recording(faults="reset@event:1")
-        def test_hello(sse_client):
-            with pytest.raises(httpx.ReadError):
-                sse_client.post("/chat", json={"message": "hello"})
+        @pytest.mark.sse_recording(ttfb="300ms", max_gap="1ms", jitter=0.1, seed=7)
+        def test_hello(sse_client, sse_recording):
+            began = time.monotonic()
+            sse_client.post("/slow", json={"message": "hello"})
+            took = time.monotonic() - began
+            assert sse_recording.is_recording or 0.25 < took < 0.45
         """
     )
     project.run(passed=1)
+    project.run(passed=1)
+
+
+FAULT = """
+    import httpx
+
+    @pytest.mark.sse_recording(faults="reset@event:1", seed=7)
+    def test_hello(sse_client):
+        with pytest.raises(httpx.ReadError):
+            sse_client.post("/chat", json={"message": "hello"})
+"""
+
+
+def test_responses_can_be_disturbed(project: Project) -> None:
+    """The mark takes the faults that the command takes, from the first run on."""
+    project.write(FAULT)
+    for _ in range(2):
+        project.run(passed=1)
+    assert project.api.asked == ["/chat"]
+
+
+def test_a_fault_that_does_nothing_fails_the_test(project: Project) -> None:
+    """It has not seen what it is about; recorded or replayed, and told what was."""
+    project.write(
+        """
+        @pytest.mark.sse_recording(faults=["reset@event:9", "reslice=1"])
+        def test_hello(sse_client):
+            sse_client.post("/chat", json={"message": "hello"})
+        """
+    )
+    for _ in range(2):
+        said(
+            project.run(passed=1, errors=1),
+            """
+            1 fault did nothing, so the test has not seen what it is about:
+            reset@event:9
+
+                POST /chat: reset@event:9: not done: the response had 2 events, * bytes
+                POST /chat: reslice=1: *
+
+            Give each a place that the responses have.
+            """,
+        )
+
+
+def test_a_failing_test_is_told_what_faults_did(project: Project) -> None:
+    """It may be the reason."""
+    project.write(FAULT.replace("ReadError", "ReadTimeout"))
+    for _ in range(2):
+        said(
+            project.run(failed=1),
+            "Faults: POST /chat: reset@event:1: *",
+        )
+
+
+def test_a_test_in_steps_is_told_that_it_was_not_held_back(project: Project) -> None:
+    """The first run is the only one in which nothing waits for it."""
+    project.write(
+        """
+        @pytest.mark.sse_recording(step=True)
+        def test_hello(sse_client):
+            sse_client.post("/chat", json={"message": "hello"})
+            raise ValueError
+        """
+    )
+    said(
+        project.run(failed=1),
+        """
+        The test has step=True, which holds back replays: what is recorded comes when
+        its upstream sends it. Where that makes a difference, ask
+        `sse_recording.is_recording`.
+        """,
+    )
 
 
 # --- whoever else is there ------------------------------------------------------------
@@ -938,7 +1563,8 @@ def test_nothing_is_loaded_for_tests_that_do_not_ask(project: Project) -> None:
             assert not {"duckdb", "httpx", "pyarrow"} & set(sys.modules)
         """
     )
-    project.pytester.runpytest_subprocess().assert_outcomes(passed=1)
+    others = [f"-pno:{name}" for name in ("pytest_httpx", "respx", "recording")]
+    project.pytester.runpytest_subprocess(*others).assert_outcomes(passed=1)
 
 
 SDKS = """

@@ -194,8 +194,8 @@ class Store:
         """
         if not name:
             raise UsageError(
-                f"{self.path}: '' is like every id; `sse-recorder ls` shows the ids, and"
-                " a few characters will do"
+                f"{self.path}: '' is like every id; `sse-recorder ls` shows the ids,"
+                " and a few characters will do"
             )
         condition = "starts_with(exchange_id, $1) OR ends_with(exchange_id, $1)"
         ids = self.sql(

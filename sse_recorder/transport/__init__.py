@@ -5,8 +5,10 @@
     OpenAI(http_client=DefaultHttpxClient(transport=ReplayTransport("chats.sse.jsonl")))
 
     shell.py       what differs between the libraries
+    inner.py       the library's own transports, where nobody gave us one
     recording.py   tells a `Tap` what passes
     replaying.py   plays what a `Repertoire` finds
+    server.py      takes a client to a server on loopback
 
 One object serves both libraries, with and without `await`: which it is, the request
 tells.  Neither is imported here, and neither has to be installed.  What the colours

@@ -15,16 +15,18 @@
   take a lock.  It is noted, and told with the next request, or when all is closed.
 - Not seen are trailers and 1xx answers, which the libraries keep to themselves.
 
-Closing the client seals.  Who does not close it has it sealed as the process ends.
+Closing the client seals.  Who forgets the client, and every response of it, has it
+sealed then, by a thread of its own; and who keeps it, as the process ends.
 """
 
 from __future__ import annotations
 
-import asyncio
+import _thread
 import atexit
 import copy
 import logging
 import threading
+import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -50,6 +52,7 @@ from sse_recorder.exchange import (
 from sse_recorder.http1 import framing
 from sse_recorder.redact import Redactor
 from sse_recorder.trace import exchange_context, parse_traceparent
+from sse_recorder.transport.inner import Inner
 from sse_recorder.transport.shell import (
     Library,
     Shell,
@@ -95,9 +98,8 @@ class RecordingTransport(Shell):
         redactor: Redactor | None = None,
         clock: Clock = SYSTEM,
     ) -> None:
-        self._inner = inner
-        self._own: dict[tuple[Library, str], Any] = {}
-        self._lock = Lock()
+        self._given = inner
+        self._own = Inner()
         if isinstance(store, Writer):
             if redactor is not None:
                 raise UsageError("a Writer has a redactor: give this one to the Writer")
@@ -106,23 +108,26 @@ class RecordingTransport(Shell):
             path = Path(store)
             make = partial(Writer, path, redactor=redactor, clock=clock)
             self._ear = _Ear(make(), make, tags, clock)
+        self._hold = _Hold()
+        # As the process ends, all are sealed at once.
+        weakref.finalize(self._hold, _seal_aside, self._ear).atexit = False
 
     def handle_request(self, request: Any) -> Any:
         """Have a request answered, and listen."""
         # Made before t0: to read the certificate authorities takes a tenth of a second.
-        inner = self._inner_of(request, "HTTPTransport")
+        inner = self._given or self._own.plain(request)
         heard = self._ear.hear(request)
         with heard.asking():
             response = inner.handle_request(heard.passed_on(request))
-        return heard.answered(response)
+        return heard.answered(response, self._hold)
 
     async def handle_async_request(self, request: Any) -> Any:
         """Have a request answered, and listen."""
-        inner = self._inner_of(request, "AsyncHTTPTransport")
+        inner = self._given or self._own.awaited(request)
         heard = self._ear.hear(request)
         with heard.asking():
             response = await inner.handle_async_request(heard.passed_on(request))
-        return heard.answered(response)
+        return heard.answered(response, self._hold)
 
     def close(self) -> None:
         """Close the inner transport, and seal what was recorded.
@@ -130,34 +135,27 @@ class RecordingTransport(Shell):
         What is sent after that is recorded again.
         """
         try:
-            for inner in self._inners("HTTPTransport"):
-                inner.close()
+            (self._given or self._own).close()
         finally:
             self._ear.seal()
 
     async def aclose(self) -> None:
         """Do the same without blocking the event loop."""
+        from anyio import to_thread  # noqa: PLC0415 - of whoever has an `await`
+
         try:
-            for inner in self._inners("AsyncHTTPTransport"):
-                await inner.aclose()
+            await (self._given or self._own).aclose()
         finally:
-            await asyncio.to_thread(self._ear.seal)
+            await to_thread.run_sync(self._ear.seal)
 
-    def _inner_of(self, request: Any, kind: str) -> Any:
-        if self._inner is not None:
-            return self._inner
-        library = library_of(request)
-        with self._lock:
-            if (library, kind) not in self._own:
-                self._own[library, kind] = getattr(library, kind)()
-            return self._own[library, kind]
 
-    def _inners(self, kind: str) -> list[Any]:
-        if self._inner is not None:
-            return [self._inner]
-        with self._lock:
-            keys = [key for key in self._own if key[1] == kind]
-            return [self._own.pop(key) for key in keys]
+class _Hold:
+    """What a transport and its responses have in common: with it, all of them are gone.
+
+    An exchange that is open keeps its `_Heard`, but not this, which its client does.
+    """
+
+    __slots__ = ("__weakref__",)
 
 
 class _Ear:
@@ -188,6 +186,7 @@ class _Ear:
         self._tags = dict(tags)
         self._latest_start = 0
         self._lock = Lock()
+        self._sealing = Lock()
         if make is not None:
             _UNSEALED.add(self)
 
@@ -234,21 +233,41 @@ class _Ear:
                 heard.end(_left("the client forgot the response"), at_ns)
 
     def seal(self) -> None:
-        """End what is open, and seal the recording if it is ours."""
-        self.settle()
-        for heard in list(self.open.values()):
-            heard.end(_left("the client was closed"))
-        if self._make is None:
-            return
-        with self._lock:
-            writer, self._writer = self._writer, None
-            _UNSEALED.discard(self)
-        if writer is not None:
-            writer.close()
+        """End what is open, and seal the recording if it is ours.
+
+        Who comes while another one does that waits until it is done.
+        """
+        with self._sealing:
+            self.settle()
+            for heard in list(self.open.values()):
+                heard.end(_left("the client was closed"))
+            if self._make is None:
+                return
+            with self._lock:
+                writer, self._writer = self._writer, None
+            if writer is not None:
+                writer.close()
+            with self._lock:
+                if self._writer is None:
+                    _UNSEALED.discard(self)
 
 
 _UNSEALED: Final[set[_Ear]] = set()
 """What nobody has closed yet: few people close the client of an SDK."""
+
+
+def _seal_aside(ear: _Ear) -> None:
+    """Seal without waiting for it, and without a lock: garbage is being collected.
+
+    To start a `threading.Thread` takes one.
+    """
+    with suppress(RuntimeError):  # no more threads: as the process ends, it is sealed
+        _thread.start_new_thread(_seal_in_thread, (ear,))
+
+
+def _seal_in_thread(ear: _Ear) -> None:
+    # What asks for the current thread is to find one.
+    threading.Thread(target=ear.seal, name="sse-recorder-seal", daemon=True).start()
 
 
 def _seal_all() -> None:
@@ -313,7 +332,8 @@ class _Heard:
         """
         passed, library = copy.copy(request), self.library
         passed.extensions = request.extensions
-        passed.stream = stream_of(library, _Body)(request.stream, _RequestEar(self))
+        body = _RequestEar(self)
+        passed.stream = stream_of(library, _Body)(request.stream, body, None)
         return passed
 
     def starts_over(self) -> None:
@@ -360,7 +380,7 @@ class _Heard:
             self.end(_ending(self.library, error, has_head=False))
             raise
 
-    def answered(self, response: Any) -> Any:
+    def answered(self, response: Any, hold: _Hold) -> Any:
         """Tell of the response's head, and return the response with a body that tells.
 
         It is a new one, since the old one may have been read before, as what is made
@@ -375,7 +395,7 @@ class _Heard:
         return library.Response(
             response.status_code,
             headers=response.headers,
-            stream=stream_of(library, _Body)(stream, _ResponseEar(self)),
+            stream=stream_of(library, _Body)(stream, _ResponseEar(self), hold),
             extensions=response.extensions,
         )
 
@@ -519,9 +539,10 @@ class _ResponseEar:
 class _Body:
     """A stream on its way through."""
 
-    def __init__(self, stream: Any, ear: _BodyEar) -> None:
+    def __init__(self, stream: Any, ear: _BodyEar, hold: _Hold | None) -> None:
         self._stream = stream
         self._ear = ear
+        self._hold = hold
 
     def __iter__(self) -> Iterator[bytes]:
         tell = self._ear.data

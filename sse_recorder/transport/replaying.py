@@ -31,6 +31,7 @@ from weakref import WeakSet
 from sse_recorder.clock import SYSTEM, Clock
 from sse_recorder.errors import ReplayMissError, UsageError
 from sse_recorder.exchange import Outcome
+from sse_recorder.http1 import framing
 from sse_recorder.match import Miss
 from sse_recorder.playback import Break, Data, Fail, Head, Player, Recording, Step
 from sse_recorder.repertoire import Answer, Repertoire, ReplayOptions
@@ -178,6 +179,7 @@ class _Performance:
         self._library = library_of(request)
         self._answer = answer
         self._exchange = answer.exchange
+        self._framing: framing.Framing = "none"
         self._player = Player(answer.timeline, asked_ns)
         self._now_ns = transport.clock.monotonic_ns
         self._is_over = Event()
@@ -252,6 +254,9 @@ class _Performance:
         if not isinstance(step, Head):
             self._raise(self._failure(step))
         head, version = step.head, self._exchange.http_version or "1.1"
+        self._framing = framing.response_framing(
+            self._exchange.method, head.status, head.headers
+        )
         return self._library.Response(
             head.status,
             headers=[
@@ -269,7 +274,11 @@ class _Performance:
         """Return the data of a step, None at the end, or raise what it is."""
         if isinstance(step, Data):
             return step.data
-        if isinstance(step, (Break, Fail)):
+        # A cut in order of a body that has no other end is the end of it.
+        is_cut = isinstance(step, Break) and step.reset is None
+        if isinstance(step, (Break, Fail)) and not (
+            is_cut and self._framing == "close"
+        ):
             self._raise(self._failure(step))
         self.end()
         return None

@@ -18,7 +18,7 @@ from sse_recorder.clock import FakeClock
 from sse_recorder.errors import SSERecorderError, StoreError, UsageError
 from sse_recorder.playback import MAX_SPEED
 from sse_recorder.store.store import Store
-from sse_recorder.testing import Mode, Options, Place, ServerTransport, SSERecording
+from sse_recorder.testing import Mode, Options, Place, SSERecording
 
 DAY_NS = 86_400 * 1_000_000_000
 
@@ -53,7 +53,7 @@ class Bench:
         with self.recording("rewrite") as recording:
             for message in messages:
                 say(recording, message)
-            assert recording.finish(has_passed=True) == ([], [], True)
+            assert recording.finish(has_passed=True) == ([], [], [])
 
 
 @pytest.fixture
@@ -114,6 +114,16 @@ def test_exchanges_are_what_has_answered_so_far(bench: Bench) -> None:
         bodies = [exchange.request_body for exchange in recording.exchanges()]
     said = ["one", "two", "four", "five"]
     assert bodies == [b'{"message":"%b"}' % message.encode() for message in said]
+
+
+def test_bodies_and_tool_calls_are_those_of_the_exchanges(bench: Bench) -> None:
+    """Of replayed ones and of new ones, while the test is running."""
+    bench.record("one")
+    with bench.recording("new_episodes") as recording:
+        texts = [say(recording, message) for message in ("one", "two")]
+        found = recording.exchanges()
+        assert [recording.body(one).decode() for one in found] == texts
+        assert [recording.tool_calls(one) for one in found] == [[], []]
 
 
 def test_what_is_recorded_is_never_late(bench: Bench) -> None:
@@ -204,7 +214,7 @@ def test_what_is_ignored_is_recorded_in_place_of_what_was(bench: Bench) -> None:
     for ignore, kept in (((), ["one", "two", "three"]), ("message", ["four"])):
         with bench.recording("all", ignore=ignore) as recording:
             say(recording, "three" if not ignore else "four")
-            assert recording.finish(has_passed=True).has_written
+            assert recording.finish(has_passed=True) == ([], [], [])
         with Store.open(bench.path) as store:
             said = [json.loads(e.request_body)["message"] for e in store.exchanges()]
         assert said == kept
@@ -233,17 +243,6 @@ def test_a_recording_without_an_upstream_needs_none_to_replay(bench: Bench) -> N
     with bench.recording(upstream=None) as recording:
         assert "hello, answer 1" in say(recording, "hello")
         assert recording.upstream is None
-        assert recording.finish(has_passed=True) == ([], [], False)
+        assert recording.finish(has_passed=True) == ([], [], [])
     with pytest.raises(UsageError):
         bench.recording("all", upstream=None)
-
-
-def test_a_transport_keeps_no_connection_when_it_is_closed(bench: Bench) -> None:
-    """It can be used again after that, as a fixture's is by two clients."""
-    bench.record("hello")
-    with bench.recording() as recording, ServerTransport(recording.url) as transport:
-        for _ in range(2):
-            with httpx.Client(transport=transport) as client:
-                response = client.post("http://api/chat", json={"message": "hello"})
-            assert "answer 1" in response.text
-            assert transport._inner == {}

@@ -32,6 +32,8 @@ from sse_recorder.clock import MONOTONIC_NS
 
 MS: Final = 1_000_000
 RESET: Final = "reset"
+KEEP: Final = "keep"
+"""What a server leaves open for the next request."""
 HELD: Final = threading.Event()
 """What a server waits for that is to send nothing more; never set."""
 Piece = bytes | float | str | threading.Event
@@ -71,6 +73,7 @@ SCRIPTS: Final[dict[str, list[Piece]]] = {
     "/mute": [HELD],
     "/hang-up": [],
     "/plain": [sized(b"plain")],
+    "/kept": [b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nkept", KEEP],
     "/empty": [b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n"],
     "/head": [b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 99\r\n\r\n"],
     "/moved": [sized(b"", b"Location: /plain", status=b"307 Temporary Redirect")],
@@ -115,6 +118,8 @@ class _Handler(BaseHTTPRequestHandler):
                     self.wfile.write(piece)
                 case float():
                     time.sleep(piece)
+                case "keep":
+                    self.close_connection = False
                 case threading.Event():
                     self.connection.recv(1)  # until the client has left
                 case _:

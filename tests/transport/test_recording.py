@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 import httpx
 import httpx2
 import pytest
+import trio
 from transport.clients import (
     FRAMES,
     MS,
@@ -25,12 +27,18 @@ from transport.clients import (
     recorded,
 )
 
-from sse_recorder import RecordingTransport
+from sse_recorder import RecordingTransport, ReplayTransport
 from sse_recorder.capture import Tap, Writer
 from sse_recorder.errors import UsageError
 from sse_recorder.redact import Redactor
 
 # --- recording ------------------------------------------------------------------------
+
+# Of clients that nobody closes, which is what is tested.
+UNCLOSED = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+UNRAISABLE = pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)
 
 
 def test_what_is_recorded_is_what_the_client_got(
@@ -383,7 +391,105 @@ def test_what_a_transport_within_read_itself_is_said_to_be_incomplete(
     done(main())
 
 
+@UNCLOSED
+@UNRAISABLE
+def test_loops_one_after_the_other_have_connections_of_their_own(
+    upstream: Upstream, tmp_path: Path
+) -> None:
+    """Who does not close a client leaves what belongs to a loop that is closed."""
+    transport = RecordingTransport(tmp_path)
+
+    async def main() -> None:
+        client = httpx.AsyncClient(transport=transport)
+        for _ in range(2):
+            assert (await client.get(f"{upstream.url}/kept")).text == "kept"
+
+    for _ in range(2):
+        done(main())
+        assert len(transport._own._made) == 1
+        gc.collect()
+    transport.close()
+    assert len(recorded(tmp_path)) == 4
+    transport._own._made.clear()
+    gc.collect()
+
+
+def test_trio_records_and_replays(upstream: Upstream, tmp_path: Path) -> None:
+    """The event loop is httpx's choice, and not ours."""
+
+    async def main() -> None:
+        for make in (RecordingTransport, ReplayTransport):
+            async with httpx.AsyncClient(
+                transport=make(tmp_path), timeout=10
+            ) as client:
+                url = f"{upstream.url}/chat"
+                async with client.stream("POST", url, json=1) as response:
+                    chunks = [chunk async for chunk in response.aiter_raw()]
+                assert chunks == FRAMES
+                url = f"{upstream.url}/stall"
+                with trio.move_on_after(0.3) as scope:
+                    await client.get(url)
+                assert scope.cancelled_caught
+
+    trio.run(main)
+    outcomes = [one.outcome for one, _ in recorded(tmp_path)]
+    assert outcomes == ["complete", "client_abort"]
+
+
 # --- the process ----------------------------------------------------------------------
+
+
+def until_sealed(root: Path) -> None:
+    """Wait for what a thread of its own does."""
+    for _ in range(500):
+        if not list((root / ".journal").glob("*.arrows")):
+            return
+        time.sleep(0.01)
+    pytest.fail("the recording was not sealed")
+
+
+def test_a_client_that_is_forgotten_is_sealed(
+    way: Way, upstream: Upstream, tmp_path: Path
+) -> None:
+    """It keeps neither a thread nor a file open, and its exchanges are there."""
+
+    async def main() -> None:
+        for number in range(3):
+            client = Client(way, RecordingTransport(tmp_path / str(number)))
+            await client.request("GET", f"{upstream.url}/plain")
+        del client
+        gc.collect()
+
+    done(main())
+    gc.collect()
+    for number in range(3):
+        until_sealed(tmp_path / str(number))
+        assert only(tmp_path / str(number))[0].outcome == "complete"
+    # The last one's thread may be about to end.
+    for thread in threading.enumerate():
+        if thread.name == "sse-recorder-writer":
+            thread.join(5)
+            assert not thread.is_alive()
+
+
+def test_a_response_outlives_its_client(upstream: Upstream, tmp_path: Path) -> None:
+    """Nothing is sealed while it can be read; and it is when that is forgotten, too."""
+
+    def ask() -> httpx.Response:
+        client = httpx.Client(transport=RecordingTransport(tmp_path))
+        request = client.build_request("GET", f"{upstream.url}/chat")
+        response = client.send(request, stream=True)
+        assert response.status_code == 200
+        return response
+
+    response = ask()
+    gc.collect()
+    assert list(response.iter_raw()) == FRAMES
+    del response
+    gc.collect()
+    until_sealed(tmp_path)
+    one, chunks = only(tmp_path)
+    assert (one.outcome, len(chunks)) == ("complete", len(FRAMES))
 
 
 def test_who_closes_nothing_loses_nothing(upstream: Upstream, tmp_path: Path) -> None:

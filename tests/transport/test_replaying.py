@@ -183,6 +183,23 @@ def test_faults_break_a_replay_at_their_byte(
     done(main())
 
 
+def test_a_cut_is_the_end_of_a_body_that_has_no_other(way: Way, tmp_path: Path) -> None:
+    """As on a socket: nothing tells it from one that is whole."""
+    source = tmp_path / "close.sse.jsonl"
+    framed = exchange(response_headers=(("Content-Type", "text/event-stream"),))
+    source.write_text(cassette.dumps(framed, CHUNKS), encoding="utf-8")
+
+    async def main() -> None:
+        transport = ReplayTransport(source, speed=MAX_SPEED, faults=["cut@bytes:10"])
+        async with Client(way, transport) as client:
+            read = await client.read(
+                "POST", "http://host/chat?x=1", json={"a": 1, "b": 2}
+            )
+        assert (b"".join(read.data), read.error) == (b"data: a\n\nd", None)
+
+    done(main())
+
+
 def test_a_header_of_ours_that_makes_no_sense_is_answered_so(
     way: Way, chat: Path
 ) -> None:
