@@ -8,6 +8,9 @@ BIN := $(VENV)/bin
 # Half of the tests wait for other processes.
 WORKERS := $(shell echo $$(( $$(nproc 2>/dev/null || echo 2) * 3 / 2 )))
 
+# Tests start hundreds of processes of ours, which would all be compiled anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help demo test test-all check bench lock clean
 .DEFAULT_GOAL := help
 

@@ -18,6 +18,7 @@ import httpcore2
 import httpx
 import httpx2
 import pytest
+import sdk_project
 from little_api import LittleApi, little_api
 
 from sse_recorder import Store, testing
@@ -1567,61 +1568,17 @@ def test_nothing_is_loaded_for_tests_that_do_not_ask(project: Project) -> None:
     project.pytester.runpytest_subprocess(*others).assert_outcomes(passed=1)
 
 
-SDKS = """
-    import subprocess
-    import pytest
-
-    pytestmark = pytest.mark.sse_recording(upstream="URL")
-    MESSAGE = {"role": "user", "content": "hello"}
-
-    def test_openai(sse_base_url):
-        import openai
-
-        with openai.OpenAI(base_url=sse_base_url + "/v1", api_key="any") as client:
-            stream = client.chat.completions.create(
-                model="m", messages=[MESSAGE], stream=True
-            )
-            deltas = [chunk.choices[0].delta.content for chunk in stream]
-        assert deltas == ["Hel", "l\\u00f6"]
-
-    def test_anthropic(sse_base_url):
-        import anthropic
-
-        with (
-            anthropic.Anthropic(base_url=sse_base_url, api_key="any") as client,
-            client.messages.stream(
-                model="m", max_tokens=9, messages=[MESSAGE]
-            ) as stream,
-        ):
-            assert list(stream.text_stream) == ["Hell\\u00f6"]
-
-    def test_meibel(sse_base_url):
-        from meibel import MeibelClient
-
-        with MeibelClient(base_url=sse_base_url + "/v2", api_key="any") as client:
-            events = client.agents.sessions.send_chat_message_stream(
-                "lisbon", user_message="hello"
-            )
-            assert [event.event for event in events][0] == "message"
-
-    def test_curl(sse_base_url):
-        curl = ["curl", "-sN", "--json", '{"message": "hello"}', sse_base_url + "/chat"]
-        done = subprocess.run(curl, capture_output=True, text=True, check=True)
-        assert "[DONE]" in done.stdout
-"""
-
-
+@pytest.mark.skipif(not shutil.which("node"), reason="node is not installed")
 def test_any_client_is_recorded_once_and_replayed_without_the_api(
     project: Project,
 ) -> None:
-    """SDKs on httpx and on httpx2, another process; in one process and in two."""
-    url = project.api.url
-    project.pytester.makepyfile(test_chat=SDKS.replace("URL", url))
+    """SDKs on httpx and on httpx2, programs in other languages; in two processes."""
+    sdk_project.write(project.path, project.api.url)
     quietly = (*QUICKLY, "-p", "no:anyio")
     result = project.pytester.runpytest_subprocess(*quietly, "-n2")
-    result.assert_outcomes(passed=4)
-    assert len(project.api.asked) == 4
+    result.assert_outcomes(passed=sdk_project.COUNT)
+    assert len(project.api.asked) == sdk_project.COUNT
     project.api.shutdown()
     project.api.server_close()
     result = project.pytester.runpytest_subprocess(*quietly, "-n2")
-    result.assert_outcomes(passed=4)
+    result.assert_outcomes(passed=sdk_project.COUNT)
