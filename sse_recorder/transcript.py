@@ -150,12 +150,13 @@ class Transcript:
             assert isinstance(payload, Opening)
             self.opening = payload
             if known := dialects.recognise(payload.request):
-                self._use(known)
+                self._use(known, rows)
         elif op is Op.SENT:
             self._times["sent_ns"] = at_ns
+            self._read_request(rows)
         elif op is Op.HEAD:
             assert isinstance(payload, ResponseHead)
-            self._add_head(at_ns, payload)
+            self._add_head(at_ns, payload, rows)
         elif op is Op.CARRY:
             assert isinstance(payload, dict)
             self._resume(payload)
@@ -283,9 +284,11 @@ class Transcript:
                 f"the request body is not kept whole: {error.strerror or error}"
             )
 
-    def _add_head(self, at_ns: int, head: ResponseHead) -> None:
+    def _add_head(self, at_ns: int, head: ResponseHead, rows: Rows) -> None:
         self.response = head
         self._times["headers_ns"] = at_ns
+        if self._dialect is None and (known := dialects.recognise_response(head)):
+            self._use(known, rows)
         name = header(head.headers, "content-encoding")
         try:
             self._decoder = coding.decoder(name)
@@ -451,18 +454,32 @@ class Transcript:
         if dialect is None:
             assert self.opening is not None
             known = dialects.recognise_event(event, data) or Dialect
-            dialect = self._use(known)
+            dialect = self._use(known, rows)
         self._times.setdefault("first_event_ns", at_ns)
         reading = dialect.read_event(event, data)
         self._heed(reading, seq, at_ns, rows)
         return reading.kind
 
-    def _use(self, known: type[Dialect]) -> Dialect:
+    def _use(self, known: type[Dialect], rows: Rows) -> Dialect:
         assert self.opening is not None
         self._dialect = dialect = known(self.opening.request)
         self._text_events = dialect.text_events
         self._said["session_id"] = dialect.session_id()
+        self._read_request(rows)
         return dialect
+
+    def _read_request(self, rows: Rows) -> None:
+        """Let the dialect read the request, once it is known and the request whole."""
+        dialect, body = self._dialect, self._request_body
+        if (
+            dialect is not None
+            and "sent_ns" in self._times
+            and type(dialect).read_request is not Dialect.read_request
+            and body.size <= PARSED_BYTES_MAX
+        ):
+            self._heed(
+                dialect.read_request(body.read()), None, self._times["sent_ns"], rows
+            )
 
     def _note_texts(self, at_ns: Sequence[int]) -> None:
         """Note successive events that are text."""
@@ -473,7 +490,7 @@ class Transcript:
         self._times.setdefault("first_content_ns", at_ns[0])
         self._times["last_content_ns"] = at_ns[-1]
 
-    def _heed(self, reading: Reading, seq: int, at_ns: int, rows: Rows) -> None:
+    def _heed(self, reading: Reading, seq: int | None, at_ns: int, rows: Rows) -> None:
         """Keep what a reading says of the exchange as a whole."""
         kind = reading.kind
         if kind in CONTENT_KINDS or (reading.text and not self._has_text):

@@ -11,9 +11,20 @@ import importlib
 from functools import cache
 
 from sse_recorder.dialects.base import Dialect
-from sse_recorder.exchange import RequestHead
+from sse_recorder.exchange import RequestHead, ResponseHead
 
-NAMES = ("meibel",)
+NAMES = (
+    "meibel",
+    "anthropic",
+    "openai_responses",
+    "openai_chat",
+    "gemini",
+    "langgraph",
+    "vercel_ui",
+    "a2a",
+    "mcp",
+    "ag_ui",
+)
 
 
 @cache
@@ -33,6 +44,11 @@ def load(name: str) -> type[Dialect]:
 def recognise(request: RequestHead) -> type[Dialect] | None:
     """Return the dialect that claims a request by its head."""
     return next((d for d in map(load, NAMES) if d.recognises(request)), None)
+
+
+def recognise_response(response: ResponseHead) -> type[Dialect] | None:
+    """Return the dialect that claims an exchange by the head of its response."""
+    return next((d for d in map(load, NAMES) if d.recognises_response(response)), None)
 
 
 def recognise_event(event: str | None, data: str) -> type[Dialect] | None:

@@ -13,8 +13,9 @@ Rules
 2. A dialect never sees time, bytes or chunk boundaries, so it can be run again over a
    recording made years ago and say the same (`frames.kind` and `tool_calls` can be
    rebuilt from the rest).
-3. Whether a request belongs to a dialect is decided by its head (`recognises`) or, if
-   no dialect claims it, by the first dispatched event (`recognises_event`).
+3. Whether an exchange belongs to a dialect is decided by the head of its request
+   (`recognises`) or, if no dialect claims it, by that of its response
+   (`recognises_response`) or by the first dispatched event (`recognises_event`).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import json
 from enum import StrEnum
 from typing import Any, ClassVar, NamedTuple
 
-from sse_recorder.exchange import RequestHead
+from sse_recorder.exchange import RequestHead, ResponseHead
 
 
 class Kind(StrEnum):
@@ -82,6 +83,8 @@ class ToolReturned(NamedTuple):
     key: str | None
     result: str | None
     failed: bool
+    arguments: str | None = None
+    """What the call was given, where only its result says so."""
 
 
 ToolEvent = ToolStarted | ToolArguments | ToolCalled | ToolReturned
@@ -123,26 +126,39 @@ class Dialect:
         self.request = request
 
     @classmethod
-    def recognises(cls, request: RequestHead) -> bool:  # noqa: ARG003 - for subclasses
+    def recognises(cls, request: RequestHead) -> bool:
         """Tell from its head whether a request belongs to this dialect."""
         return False
 
     @classmethod
     def recognises_event(
         cls,
-        event: str | None,  # noqa: ARG003 - for subclasses
-        data: str,  # noqa: ARG003 - for subclasses
+        event: str | None,
+        data: str,
     ) -> bool:
         """Tell from its first dispatched event whether a stream is of this dialect."""
+        return False
+
+    @classmethod
+    def recognises_response(cls, response: ResponseHead) -> bool:
+        """Tell from the head of its response whether an exchange is of this dialect."""
         return False
 
     def session_id(self) -> str | None:
         """Return the conversation that the request names, where its head does."""
         return None
 
+    def read_request(self, body: bytes) -> Reading:
+        """Read the request's body, before anything of the answer.
+
+        The kind and the text of what it says mean nothing; a tool that it calls begins
+        to run when it was sent.
+        """
+        return Reading()
+
     def read_event(
         self,
-        event: str | None,  # noqa: ARG002 - for subclasses
+        event: str | None,
         data: str,
     ) -> Reading:
         """Read one dispatched event.
@@ -161,7 +177,7 @@ class Dialect:
         error = {"error": {"type": "injected_fault", "message": message}}
         return f"event: error\ndata: {compact(error)}\n\n"
 
-    def read_body(self, body: bytes) -> Reading:  # noqa: ARG002 - for subclasses
+    def read_body(self, body: bytes) -> Reading:
         """Read the whole body of an answer that is not an event stream."""
         return Reading()
 
@@ -193,6 +209,32 @@ def parse_object(text: str | bytes) -> dict[str, Any]:
 def compact(value: Any) -> str:
     """Return a JSON value as the shortest text, with its keys in their order."""
     return _encodable(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
+
+
+def member(value: Any, *path: str | int) -> Any:
+    """Return what is at a path of a JSON value; None where there is nothing."""
+    for step in path:
+        if isinstance(step, str):
+            value = value.get(step) if isinstance(value, dict) else None
+        else:
+            value = (
+                value[step] if isinstance(value, list) and step < len(value) else None
+            )
+    return value
+
+
+def objects_of(value: Any) -> list[dict[str, Any]]:
+    """Return the objects of a JSON list; none if it is no list."""
+    items = value if isinstance(value, list) else ()
+    return [item for item in items if isinstance(item, dict)]
+
+
+def message_of(error: Any) -> str:
+    """Return what an error says, wherever it says it."""
+    for name in ("message", "error", "detail", "code", "type"):
+        if text := text_of(member(error, name)):
+            return text
+    return text_of(error) or compact(error)
 
 
 def text_of(value: Any) -> str | None:

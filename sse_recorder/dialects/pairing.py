@@ -39,7 +39,7 @@ class _Open:
     tool_id: str | None
     name: str | None
     first_ns: int
-    call_frame: int
+    call_frame: int | None
     parallelism: int
     called_ns: int | None = None
     arguments: list[str] = field(default_factory=list)
@@ -56,12 +56,12 @@ class ToolLedger:
         # such a call can be seen, but no result can be told to be its own.
         self._open: dict[str | int, _Open] = {}
 
-    def add(self, event: ToolEvent, frame: int, at_ns: int) -> list[ToolCall]:
+    def add(self, event: ToolEvent, frame: int | None, at_ns: int) -> list[ToolCall]:
         """Take in what a frame says of one tool.
 
         Args:
             event: what it says.
-            frame: the frame's number in its exchange.
+            frame: the frame's number in its exchange; None for the request.
             at_ns: when the frame's last byte was read.
 
         Returns:
@@ -73,6 +73,8 @@ class ToolLedger:
             case ToolArguments(key, delta):
                 if call := self._find(key):
                     call.arguments.append(delta)
+                    if call.called_ns is not None:  # it was taken for complete too soon
+                        call.called_ns = at_ns
                 return []
             case ToolCalled():
                 return self._called(event, frame, at_ns)
@@ -93,7 +95,7 @@ class ToolLedger:
         key: str | None,
         tool_id: str | None,
         name: str | None,
-        frame: int,
+        frame: int | None,
         at_ns: int,
     ) -> list[ToolCall]:
         slot = self.count if key is None else key
@@ -111,7 +113,9 @@ class ToolLedger:
             return []
         return [self._close(earlier, status="superseded", result_ns=at_ns)]
 
-    def _called(self, event: ToolCalled, frame: int, at_ns: int) -> list[ToolCall]:
+    def _called(
+        self, event: ToolCalled, frame: int | None, at_ns: int
+    ) -> list[ToolCall]:
         call = self._find(event.key)
         closed: list[ToolCall] = []
         if call is None or call.called_ns is not None:
@@ -125,13 +129,15 @@ class ToolLedger:
             call.arguments = [event.arguments]
         return closed
 
-    def _returned(self, event: ToolReturned, frame: int, at_ns: int) -> ToolCall:
+    def _returned(self, event: ToolReturned, frame: int | None, at_ns: int) -> ToolCall:
         call = None if event.key is None else self._open.pop(event.key, None)
         status = "error" if event.failed else "ok"
         if call is None:
             call = _Open(self.count, event.key, None, at_ns, frame, 0)
             self.count += 1
             status = "unmatched"
+        if event.arguments is not None and not call.arguments:
+            call.arguments = [event.arguments]
         return self._close(
             call,
             status=status,

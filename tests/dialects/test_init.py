@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from reading import read, read_body
 
 from sse_recorder import dialects
 from sse_recorder.dialects.base import DONE, Dialect, Kind, Reading
@@ -54,3 +57,68 @@ def test_events_that_need_no_reading_say_nothing_but_text(
     """Whatever such an event holds, to pass over it loses nothing but its text."""
     reading = dialects.load(name)(RequestHead("POST", "/")).read_event(event, data)
     assert reading._replace(text="") == Reading(Kind.TEXT)
+
+
+# Values of every shape under the names that dialects look for.
+_WORDS = st.sampled_from(
+    [
+        *(
+            "type",
+            "id",
+            "index",
+            "delta",
+            "content",
+            "choices",
+            "tool_calls",
+            "function",
+        ),
+        *("name", "arguments", "item", "item_id", "call_id", "response", "usage"),
+        *("content_block", "partial_json", "candidates", "parts", "functionCall"),
+        *("partialArgs", "jsonPath", "toolCallId", "jsonrpc", "result", "method"),
+        *("params", "status", "state", "message", "error", "tool_call_id", "event"),
+        *("args", "tool_call_chunks", "toolCall", "executed_tools", "output", "text"),
+    ]
+)
+_TYPES = st.sampled_from(
+    [
+        *("tool_use", "input_json_delta", "content_block_start", "content_block_delta"),
+        *("content_block_stop", "message_start", "message_delta", "web_tool_result"),
+        *("response.output_item.added", "response.output_item.done", "response.failed"),
+        *("response.function_call_arguments.done", "function_call", "x_call_output"),
+        *("TOOL_CALL_CHUNK", "TOOL_CALL_RESULT", "RUN_FINISHED", "tool-input-error"),
+        *("ai", "tool", "task", "tools/call", "2.0", "$.a[0].b", "text_delta", ""),
+    ]
+)
+_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | _TYPES | st.text(),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(_WORDS, inner, max_size=5)
+    ),
+    max_leaves=20,
+)
+_EVENTS = st.sampled_from(
+    [
+        *(
+            None,
+            "message",
+            "error",
+            "messages",
+            "messages/partial",
+            "updates|a",
+            "tools",
+        ),
+        *("metadata", "content_block_start", "response.output_item.done", "endpoint"),
+    ]
+)
+
+
+@pytest.mark.parametrize("name", dialects.NAMES)
+@given(st.lists(st.tuples(_EVENTS, _VALUES), max_size=6))
+def test_whatever_a_peer_sends_is_read(
+    name: str, events: list[tuple[str | None, object]]
+) -> None:
+    """A frame that does not fit is no error, and neither is a body or a request."""
+    read(name, events)
+    for _, value in events:
+        read_body(name, value, request=json.dumps(value).encode())
+        dialects.recognise_event(None, json.dumps(value))

@@ -1,0 +1,173 @@
+"""AG-UI: events of an agent's run, each with a `type` in upper case.
+
+    RUN_STARTED {threadId, runId}
+    TEXT_MESSAGE_START | CONTENT {delta} | END,  or TEXT_MESSAGE_CHUNK
+    TOOL_CALL_START {toolCallId, toolCallName} | ARGS {delta} | END,  or TOOL_CALL_CHUNK
+    TOOL_CALL_RESULT {toolCallId, content}
+    RUN_FINISHED {outcome, usage} | RUN_ERROR {message, code}
+
+A tool of the agent's own runs from the END of its call to its RESULT.  One of the
+frontend has no result here: the run ends, and the next request brings it.  A chunk is
+the short form of start and contents; any event but another chunk of its call ends it.
+
+Source: the ag-ui-protocol package.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Final
+
+from sse_recorder.dialects.base import (
+    Dialect,
+    Kind,
+    Reading,
+    ToolArguments,
+    ToolCalled,
+    ToolEvent,
+    ToolReturned,
+    ToolStarted,
+    compact,
+    count_of,
+    member,
+    message_of,
+    objects_of,
+    parse_object,
+    text_of,
+)
+from sse_recorder.exchange import RequestHead
+
+_KINDS: Final = {
+    "RUN_STARTED": Kind.CONNECTED,
+    "TEXT_MESSAGE_START": Kind.STATUS,
+    "TEXT_MESSAGE_CONTENT": Kind.TEXT,
+    "TEXT_MESSAGE_CHUNK": Kind.TEXT,
+    "TEXT_MESSAGE_END": Kind.STATUS,
+    "TOOL_CALL_START": Kind.TOOL_CALL,
+    "TOOL_CALL_ARGS": Kind.TOOL_CALL_DELTA,
+    "TOOL_CALL_CHUNK": Kind.TOOL_CALL_DELTA,
+    "TOOL_CALL_END": Kind.TOOL_CALL,
+    "TOOL_CALL_RESULT": Kind.TOOL_RESULT,
+    "REASONING_START": Kind.STATUS,
+    "REASONING_MESSAGE_START": Kind.STATUS,
+    "REASONING_MESSAGE_CONTENT": Kind.REASONING,
+    "REASONING_MESSAGE_CHUNK": Kind.REASONING,
+    "REASONING_MESSAGE_END": Kind.STATUS,
+    "REASONING_END": Kind.STATUS,
+    "THINKING_TEXT_MESSAGE_CONTENT": Kind.REASONING,
+    "STATE_SNAPSHOT": Kind.STATUS,
+    "STATE_DELTA": Kind.STATUS,
+    "MESSAGES_SNAPSHOT": Kind.STATUS,
+    "STEP_STARTED": Kind.STATUS,
+    "STEP_FINISHED": Kind.STATUS,
+    "RUN_FINISHED": Kind.FINISH,
+    "RUN_ERROR": Kind.ERROR,
+}
+
+
+class AgUi(Dialect):
+    """Reads one run."""
+
+    name: ClassVar[str] = "ag_ui"
+    noise: ClassVar[frozenset[str]] = frozenset(
+        {"messageId", "parentMessageId", "runId", "timestamp", "toolCallId"}
+    )
+
+    def __init__(self, request: RequestHead) -> None:
+        super().__init__(request)
+        self._chunked: str | None = None
+
+    @classmethod
+    def recognises_event(cls, event: str | None, data: str) -> bool:
+        """By the type of its first event."""
+        return text_of(parse_object(data).get("type")) in _KINDS
+
+    def read_event(self, event: str | None, data: str) -> Reading:
+        """Read one event."""
+        payload = parse_object(data)
+        type_ = str(payload.get("type"))
+        kind = _KINDS.get(type_, Kind.OTHER)
+        ended = self._end_chunk(type_, payload)
+        reading = self._read(kind, type_, payload)
+        return reading._replace(tools=(*ended, *reading.tools)) if ended else reading
+
+    @classmethod
+    def error_event(cls, message: str) -> str:
+        """Return a RUN_ERROR."""
+        error = {"type": "RUN_ERROR", "message": message, "code": "injected_fault"}
+        return f"data: {compact(error)}\n\n"
+
+    def _read(self, kind: Kind, type_: str, payload: dict[str, Any]) -> Reading:
+        match kind:
+            case Kind.TEXT:
+                return Reading(kind, text_of(payload.get("delta")) or "")
+            case Kind.CONNECTED:
+                return Reading(kind, session_id=text_of(payload.get("threadId")))
+            case Kind.FINISH:
+                return _finished(payload)
+            case Kind.ERROR:
+                return Reading(kind, error=message_of(payload), terminal=True)
+            case Kind.TOOL_CALL | Kind.TOOL_CALL_DELTA | Kind.TOOL_RESULT:
+                return self._tool(kind, type_, payload)
+            case _:
+                return Reading(kind)
+
+    def _tool(self, kind: Kind, type_: str, payload: dict[str, Any]) -> Reading:
+        key = text_of(payload.get("toolCallId"))
+        name, delta = (
+            text_of(payload.get("toolCallName")),
+            text_of(payload.get("delta")),
+        )
+        tools: list[ToolEvent]
+        match type_:
+            case "TOOL_CALL_START":
+                tools = [ToolStarted(key, key, name)]
+            case "TOOL_CALL_ARGS":
+                tools = [ToolArguments(key, delta or "")]
+            case "TOOL_CALL_END":
+                tools = [ToolCalled(key, None, None, None)]
+            case "TOOL_CALL_RESULT":
+                content = payload.get("content")
+                failed = bool(payload.get("error"))
+                result = text_of(content) or compact(content)
+                tools = [ToolReturned(key, result, failed=failed)]
+            case _:  # TOOL_CALL_CHUNK
+                tools = []
+                if key is not None and key != self._chunked:
+                    self._chunked, kind = key, Kind.TOOL_CALL
+                    tools.append(ToolStarted(key, key, name))
+                if delta:
+                    tools.append(ToolArguments(self._chunked, delta))
+        return Reading(kind, tools=tuple(tools))
+
+    def _end_chunk(self, type_: str, payload: dict[str, Any]) -> tuple[ToolEvent, ...]:
+        """Return the end of a call in chunks, if this event is no more of it."""
+        key = self._chunked
+        is_more = type_ == "TOOL_CALL_CHUNK" and payload.get("toolCallId") in (
+            None,
+            key,
+        )
+        if key is None or is_more:
+            return ()
+        self._chunked = None
+        return (ToolCalled(key, None, None, None),)
+
+
+def _finished(payload: dict[str, Any]) -> Reading:
+    def total(name: str) -> int | None:
+        counts = [
+            count_of(usage.get(name)) for usage in objects_of(payload.get("usage"))
+        ]
+        known = [count for count in counts if count is not None]
+        return sum(known) if known else None
+
+    outcome = payload.get("outcome")
+    return Reading(
+        Kind.FINISH,
+        finish_reason=text_of(outcome) or text_of(member(outcome, "type")),
+        input_tokens=total("inputTokens"),
+        output_tokens=total("outputTokens"),
+        terminal=True,
+    )
+
+
+DIALECT = AgUi

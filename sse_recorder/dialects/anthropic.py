@@ -1,0 +1,199 @@
+"""Anthropic's Messages: a message of blocks, each begun, continued and stopped.
+
+    message_start        {message: {model, usage}}
+    content_block_start  {index, content_block}    text, thinking, a call or a result
+    content_block_delta  {index, delta}            more of its text or of its arguments
+    content_block_stop   {index}
+    message_delta        {delta: {stop_reason}, usage}    the usage so far
+    message_stop
+    ping                 anywhere
+    error                {error: {type, message}}    then the stream ends
+
+A call's arguments are complete when its block stops.  Tools that the provider runs
+(`server_tool_use`, `mcp_tool_use`) have their result as a later block of the same
+message; those of the client have it in its next request.  Input tokens are those of the
+prompt, with what was read from the cache or written to it.
+
+Source: the types of the anthropic package, and recorded streams.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, ClassVar, Final
+
+from sse_recorder.dialects.base import (
+    Dialect,
+    Kind,
+    Reading,
+    ToolArguments,
+    ToolCalled,
+    ToolReturned,
+    ToolStarted,
+    compact,
+    count_of,
+    member,
+    message_of,
+    objects_of,
+    parse_object,
+    text_of,
+)
+from sse_recorder.exchange import RequestHead, header
+
+_PATH = re.compile(r"(/v1)?/messages/?$")
+# A tuple, because what is looked for may be anything, which a set would have to hash.
+_CALLS: Final = ("tool_use", "server_tool_use", "mcp_tool_use")
+_INPUT: Final = (
+    "input_tokens",
+    "cache_creation_input_tokens",
+    "cache_read_input_tokens",
+)
+
+
+class Anthropic(Dialect):
+    """Reads one message, streamed or whole."""
+
+    name: ClassVar[str] = "anthropic"
+    noise: ClassVar[frozenset[str]] = frozenset(
+        {"id", "tool_use_id", "signature", "encrypted_content", "encrypted_index"}
+    )
+
+    def __init__(self, request: RequestHead) -> None:
+        super().__init__(request)
+        self._calls: dict[Any, str | None] = {}  # the open blocks that are calls
+        self._has_arguments: set[Any] = set()
+
+    @classmethod
+    def recognises(cls, request: RequestHead) -> bool:
+        """By its path, which without `/v1` is others' too but for the header."""
+        path = _PATH.search(request.path)
+        has_header = header(request.headers, "anthropic-version") is not None
+        return path is not None and (has_header or path[1] is not None)
+
+    @classmethod
+    def recognises_event(cls, event: str | None, data: str) -> bool:
+        """By its first event."""
+        return event == "message_start" and "message" in parse_object(data)
+
+    def read_event(self, event: str | None, data: str) -> Reading:
+        """Read one event, by the type in its payload or else by its name."""
+        payload = parse_object(data)
+        match text_of(payload.get("type")) or event:
+            case "content_block_delta":
+                return self._delta(payload)
+            case "content_block_start":
+                return self._start(payload)
+            case "content_block_stop":
+                return self._stop(payload)
+            case "message_start":
+                message = payload.get("message")
+                return _usage(Kind.CONNECTED, member(message, "usage"))._replace(
+                    model=text_of(member(message, "model"))
+                )
+            case "message_delta":
+                return _usage(Kind.FINISH, payload.get("usage"))._replace(
+                    finish_reason=text_of(member(payload, "delta", "stop_reason"))
+                )
+            case "message_stop":
+                return Reading(Kind.FINISH, terminal=True)
+            case "ping":
+                return Reading(Kind.KEEPALIVE)
+            case "error":
+                error = message_of(payload.get("error") or payload)
+                return Reading(Kind.ERROR, error=error, terminal=True)
+            case _:
+                return Reading()
+
+    def read_body(self, body: bytes) -> Reading:
+        """Read a message that is not streamed, or an error."""
+        payload = parse_object(body)
+        if payload.get("type") == "error":
+            return Reading(Kind.ERROR, error=message_of(payload.get("error")))
+        tools = list[ToolCalled | ToolReturned]()
+        for block in objects_of(payload.get("content")):
+            if block.get("type") in _CALLS:
+                key = text_of(block.get("id"))
+                arguments = compact(block.get("input"))
+                tools.append(
+                    ToolCalled(key, key, text_of(block.get("name")), arguments)
+                )
+            elif result := _result(block):
+                tools.append(result)
+        return _usage(Kind.OTHER, payload.get("usage"))._replace(
+            tools=tuple(tools),
+            model=text_of(payload.get("model")),
+            finish_reason=text_of(payload.get("stop_reason")),
+        )
+
+    @classmethod
+    def error_event(cls, message: str) -> str:
+        """Return an `error` event as for an overloaded server."""
+        error = {"type": "error", "error": {"type": "api_error", "message": message}}
+        return f"event: error\ndata: {compact(error)}\n\n"
+
+    def _start(self, payload: dict[str, Any]) -> Reading:
+        index, block = payload.get("index"), member(payload, "content_block") or {}
+        type_ = member(block, "type")
+        if type_ in _CALLS:
+            key = text_of(member(block, "id"))
+            self._calls[str(index)] = key
+            tools: tuple[Any, ...] = (
+                ToolStarted(key, key, text_of(member(block, "name"))),
+            )
+            if given := member(block, "input"):
+                self._has_arguments.add(str(index))
+                tools += (ToolArguments(key, compact(given)),)
+            return Reading(Kind.TOOL_CALL, tools=tools)
+        if isinstance(block, dict) and (result := _result(block)):
+            return Reading(Kind.TOOL_RESULT, tools=(result,))
+        if text := text_of(member(block, "text")):
+            return Reading(Kind.TEXT, text)
+        return Reading(Kind.STATUS)
+
+    def _delta(self, payload: dict[str, Any]) -> Reading:
+        index, delta = payload.get("index"), payload.get("delta")
+        match member(delta, "type"):
+            case "text_delta":
+                return Reading(Kind.TEXT, text_of(member(delta, "text")) or "")
+            case "thinking_delta":
+                return Reading(Kind.REASONING)
+            case "input_json_delta" if str(index) in self._calls:
+                piece = text_of(member(delta, "partial_json")) or ""
+                if piece:
+                    self._has_arguments.add(str(index))
+                call = ToolArguments(self._calls[str(index)], piece)
+                return Reading(Kind.TOOL_CALL_DELTA, tools=(call,))
+            case _:  # signatures and citations
+                return Reading(Kind.STATUS)
+
+    def _stop(self, payload: dict[str, Any]) -> Reading:
+        index = str(payload.get("index"))
+        if index not in self._calls:
+            return Reading(Kind.STATUS)
+        # A call without arguments has an empty piece, where `{}` is meant.
+        arguments = None if index in self._has_arguments else "{}"
+        call = ToolCalled(self._calls.pop(index), None, None, arguments)
+        return Reading(Kind.TOOL_CALL, tools=(call,))
+
+
+def _result(block: dict[str, Any]) -> ToolReturned | None:
+    """Return the result that a block is, if it is one."""
+    if not str(block.get("type")).endswith("tool_result"):
+        return None
+    content = block.get("content")
+    failed = bool(block.get("is_error")) or bool(member(content, "error_code"))
+    return ToolReturned(
+        text_of(block.get("tool_use_id")), compact(content), failed=failed
+    )
+
+
+def _usage(kind: Kind, usage: Any) -> Reading:
+    counts = [count_of(member(usage, name)) for name in _INPUT]
+    return Reading(
+        kind,
+        input_tokens=None if counts[0] is None else sum(n or 0 for n in counts),
+        output_tokens=count_of(member(usage, "output_tokens")),
+    )
+
+
+DIALECT = Anthropic

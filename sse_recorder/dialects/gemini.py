@@ -1,0 +1,216 @@
+"""Gemini: `POST …/models/MODEL:streamGenerateContent?alt=sse`.
+
+Each payload is a whole response of its own, of which the last has a `finishReason`;
+there is no sentinel, the stream just ends:
+
+    {candidates: [{content: {parts}, finishReason}], usageMetadata, modelVersion}
+
+A part is text (of thinking, where it says `thought`), a `functionCall` of the client's
+tools, or a tool that the provider runs, with its answer in a later part: `toolCall` and
+`toolResponse`, `executableCode` and `codeExecutionResult`.  A `functionCall` is mostly
+whole and often has no id.  Where its arguments are streamed (Vertex), its first part
+has a name and `willContinue`, later ones have `partialArgs`, and an empty one ends it.
+
+Without `alt=sse` the answer is a JSON list of the same payloads.
+
+Source: the types of the google-genai package, and recorded streams.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, ClassVar, Final
+
+from sse_recorder.dialects.base import (
+    Dialect,
+    Kind,
+    Reading,
+    ToolArguments,
+    ToolCalled,
+    ToolEvent,
+    ToolReturned,
+    ToolStarted,
+    compact,
+    count_of,
+    member,
+    message_of,
+    objects_of,
+    parse_object,
+    text_of,
+)
+from sse_recorder.exchange import RequestHead
+
+_PATH = re.compile(r"/models/([^/:]+):(?:streamGenerateContent|generateContent)$")
+_STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]")
+_RUN: Final = {"toolCall": "toolType", "executableCode": ""}
+_ANSWERS: Final = ("toolResponse", "codeExecutionResult")
+_FAILED: Final = ("OUTCOME_FAILED", "OUTCOME_DEADLINE_EXCEEDED")
+_PARTIAL_VALUES: Final = ("stringValue", "numberValue", "boolValue", "nullValue")
+
+
+class Gemini(Dialect):
+    """Reads one answer, streamed or whole."""
+
+    name: ClassVar[str] = "gemini"
+    noise: ClassVar[frozenset[str]] = frozenset(
+        {"id", "responseId", "createTime", "thoughtSignature"}
+    )
+
+    def __init__(self, request: RequestHead) -> None:
+        super().__init__(request)
+        self._count = 0
+        self._streamed: str | None = None  # the call whose arguments come in pieces
+        self._arguments: dict[str, Any] = {}
+        self._code: str | None = None
+
+    @classmethod
+    def recognises(cls, request: RequestHead) -> bool:
+        """By the operation in its path."""
+        return _PATH.search(request.path) is not None
+
+    @classmethod
+    def recognises_event(cls, event: str | None, data: str) -> bool:
+        """By the candidates, and what only this API has beside them."""
+        payload = parse_object(data)
+        return "candidates" in payload and bool(
+            {"usageMetadata", "modelVersion", "responseId"} & set(payload)
+        )
+
+    def read_event(self, event: str | None, data: str) -> Reading:
+        """Read one payload."""
+        return self._read(parse_object(data))
+
+    def read_body(self, body: bytes) -> Reading:
+        """Read an answer that is one payload, or a list of them."""
+        try:
+            value = json.loads(body)
+        except (ValueError, RecursionError):
+            return Reading()
+        said = Reading()
+        for payload in objects_of(value if isinstance(value, list) else [value]):
+            new = self._read(payload)
+            # What a payload does not say is what the ones before it said.
+            news = {n: v for n, v in new._asdict().items() if v is not None}
+            news |= {"text": said.text + new.text, "tools": said.tools + new.tools}
+            said = said._replace(
+                **news | {"kind": Kind.ERROR if new.error else Kind.OTHER}
+            )
+        return said
+
+    @classmethod
+    def error_event(cls, message: str) -> str:
+        """Return an event that holds a status of Google's APIs."""
+        error = {"code": 503, "message": message, "status": "UNAVAILABLE"}
+        return f"data: {compact({'error': error})}\r\n\r\n"
+
+    def _read(self, payload: dict[str, Any]) -> Reading:
+        if error := payload.get("error"):
+            return Reading(Kind.ERROR, error=message_of(error), terminal=True)
+        text, tools = "", list[ToolEvent]()
+        is_reasoning, finish_reason = False, None
+        for candidate in objects_of(payload.get("candidates")):
+            finish_reason = text_of(candidate.get("finishReason")) or finish_reason
+            for part in objects_of(member(candidate, "content", "parts")):
+                if part.get("thought"):
+                    is_reasoning = True
+                else:
+                    text += text_of(part.get("text")) or ""
+                tools += self._tools(part)
+        usage = payload.get("usageMetadata")
+        output = [
+            count_of(member(usage, name))
+            for name in ("candidatesTokenCount", "thoughtsTokenCount")
+        ]
+        kinds = (
+            (any(isinstance(t, ToolReturned) for t in tools), Kind.TOOL_RESULT),
+            (
+                any(isinstance(t, ToolCalled | ToolStarted) for t in tools),
+                Kind.TOOL_CALL,
+            ),
+            (tools, Kind.TOOL_CALL_DELTA),
+            (text, Kind.TEXT),
+            (is_reasoning, Kind.REASONING),
+            (finish_reason, Kind.FINISH),
+            (usage, Kind.USAGE),
+        )
+        return Reading(
+            next((kind for holds, kind in kinds if holds), Kind.OTHER),
+            text=text,
+            tools=tuple(tools),
+            model=text_of(payload.get("modelVersion")),
+            finish_reason=finish_reason,
+            input_tokens=count_of(member(usage, "promptTokenCount")),
+            output_tokens=None
+            if output == [None, None]
+            else sum(n or 0 for n in output),
+            terminal=finish_reason is not None,
+        )
+
+    def _tools(self, part: dict[str, Any]) -> list[ToolEvent]:
+        if isinstance(call := part.get("functionCall"), dict):
+            return self._function(call)
+        for kind, name in _RUN.items():
+            if isinstance(call := part.get(kind), dict):
+                key = text_of(call.get("id")) or self._new_key()
+                self._code = key
+                given = compact(call.get("args", {}) if name else call)
+                called = text_of(call.get(name)) if name else "code_execution"
+                return [ToolCalled(key, text_of(call.get("id")), called, given)]
+        for kind in _ANSWERS:
+            if isinstance(answer := part.get(kind), dict):
+                answered = text_of(answer.get("id")) or self._code
+                failed = answer.get("outcome") in _FAILED
+                return [ToolReturned(answered, compact(answer), failed=failed)]
+        return []
+
+    def _function(self, call: dict[str, Any]) -> list[ToolEvent]:
+        tool_id, name = text_of(call.get("id")), text_of(call.get("name"))
+        if self._streamed is not None and not name:
+            return self._go_on(self._streamed, call)
+        key = tool_id or self._new_key()
+        if call.get("willContinue"):
+            self._streamed, self._arguments = key, {}
+            return [ToolStarted(key, tool_id, name), *self._pieces(key, call)]
+        return [ToolCalled(key, tool_id, name, compact(call.get("args", {})))]
+
+    def _go_on(self, key: str, call: dict[str, Any]) -> list[ToolEvent]:
+        events = self._pieces(key, call)
+        if not call.get("willContinue") and not call.get("partialArgs"):
+            self._streamed = None
+            events.append(ToolCalled(key, None, None, compact(self._arguments)))
+        return events
+
+    def _pieces(self, key: str, call: dict[str, Any]) -> list[ToolEvent]:
+        pieces = objects_of(call.get("partialArgs"))
+        for piece in pieces:
+            value = next((piece[n] for n in _PARTIAL_VALUES if n in piece), None)
+            _put(self._arguments, text_of(piece.get("jsonPath")) or "", value)
+        return [ToolArguments(key, "")] if pieces else []
+
+    def _new_key(self) -> str:
+        self._count += 1
+        return f"#{self._count}"
+
+
+def _put(root: Any, path: str, value: Any) -> None:
+    """Put a value at a path such as `$.a[0].b`; text goes on where it stood."""
+    steps = [name or int(index) for name, index in _STEP.findall(path)]
+    for step, following in zip(steps, [*steps[1:], None], strict=True):
+        if isinstance(step, int):
+            if not isinstance(root, list) or step > len(root):
+                return
+            if step == len(root):
+                root.append(None)
+        elif not isinstance(root, dict):
+            return
+        held = root.get(step) if isinstance(step, str) else root[step]
+        if following is None:
+            both = isinstance(held, str) and isinstance(value, str)
+            root[step] = held + value if both else value
+        elif not isinstance(held, dict | list):
+            root[step] = held = [] if isinstance(following, int) else {}
+        root = held
+
+
+DIALECT = Gemini
