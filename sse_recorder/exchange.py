@@ -15,7 +15,7 @@ Standard library only; no I/O and no clock.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from http import HTTPStatus
@@ -159,23 +159,8 @@ class Op(IntEnum):
     """The exchange is over.  Payload: `Ending`."""
     CARRY = 7
     """The exchange began in an earlier segment.  Payload: its state, as a mapping."""
-
-
-Payload = bytes | Opening | ResponseHead | Ending | dict[str, object] | None
-
-
-RawRecord = tuple[str, Op, int, Payload]
-"""A `Record` without its names, for where one is made for each read of each stream:
-making a named one takes five times as long."""
-
-
-class Record(NamedTuple):
-    """One thing that happened in one exchange: the unit of the journal."""
-
-    exchange_id: str
-    op: Op
-    at_ns: int
-    payload: Payload = None
+    TOOL_CALL = 8
+    """Another exchange tells of a tool call of this one.  Payload: `ToolCall`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -261,6 +246,28 @@ class ToolCall:
     parallelism: int = 1
     """Calls open when this one began, itself included."""
     span_id: str = ""
+
+
+Payload = bytes | Opening | ResponseHead | Ending | ToolCall | dict[str, object] | None
+
+
+RawRecord = tuple[str, Op, int, Payload]
+"""A `Record` without its names, for where one is made for each read of each stream:
+making a named one takes five times as long."""
+
+
+class Record(NamedTuple):
+    """One thing that happened in one exchange: the unit of the journal."""
+
+    exchange_id: str
+    op: Op
+    at_ns: int
+    payload: Payload = None
+
+
+def records_of(told: Iterable[ToolCall]) -> list[RawRecord]:
+    """Return the records of what exchanges tell of others' tool calls."""
+    return [Record(call.exchange_id, Op.TOOL_CALL, 0, call) for call in told]
 
 
 def uuid7(wall_ns: int) -> str:

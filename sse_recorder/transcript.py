@@ -29,7 +29,9 @@ from typing import Any, Final, NamedTuple
 
 from sse_recorder import coding, dialects
 from sse_recorder.dialects.base import CONTENT_KINDS, Dialect, Kind, Reading
+from sse_recorder.dialects.conversations import Part
 from sse_recorder.dialects.pairing import ToolLedger
+from sse_recorder.dialects.turns import Turn
 from sse_recorder.exchange import (
     Ending,
     Exchange,
@@ -108,6 +110,10 @@ class Transcript:
         self.ended: Exchange | None = None
         """The whole of it, once it is over; without the request body, if that is in a
         file."""
+        self.turn: Turn | None = None
+        """What the request has of its conversation, where it has results of tools."""
+        self.is_turn_told = False
+        """Whether others have heard of it."""
         self.body_error: OSError | None = None
         """Why the request body could not be kept, where the disk is to blame."""
         self._earlier = earlier
@@ -472,14 +478,55 @@ class Transcript:
         """Let the dialect read the request, once it is known and the request whole."""
         dialect, body = self._dialect, self._request_body
         if (
-            dialect is not None
-            and "sent_ns" in self._times
-            and type(dialect).read_request is not Dialect.read_request
-            and body.size <= PARSED_BYTES_MAX
+            dialect is None
+            or "sent_ns" not in self._times
+            or body.size > PARSED_BYTES_MAX
         ):
+            return
+        if type(dialect).read_request is not Dialect.read_request:
             self._heed(
                 dialect.read_request(body.read()), None, self._times["sent_ns"], rows
             )
+        if dialect.result_marks:
+            data = body.read()
+            if any(mark in data for mark in dialect.result_marks):
+                self.turn = dialect.read_turn(data)
+
+    def part(self) -> Part | None:
+        """Return what the exchange is to its conversation, as far as it is known.
+
+        None where nothing of it can be known.
+        """
+        dialect, opening, tools = self._dialect, self.opening, self._tools
+        if dialect is None or opening is None or not dialect.result_marks:
+            return None
+        turn, body = self.turn, self._request_body
+        if turn is None and tools.left and body.size <= PARSED_BYTES_MAX:
+            turn = dialect.read_turn(body.read())
+        turn = turn or Turn()
+        return Part(
+            exchange_id=self.exchange_id,
+            host=self.host,
+            dialect=dialect.name,
+            started_at=opening.started_at,
+            session_id=self._said.get("session_id"),
+            thread=turn.thread,
+            results=turn.results,
+            calls=tuple(tools.left),
+            answered=tuple(
+                call.tool_id
+                for call in self.tool_calls
+                if call.tool_id is not None and call.status != "unanswered"
+            ),
+            rows=tools.count,
+            length_ns=self._times.get("ended_ns", 0),
+        )
+
+    @property
+    def host(self) -> str:
+        """Host and port that the request went to."""
+        assert self.opening is not None
+        return self.opening.url.partition("://")[2].partition("/")[0]
 
     def _note_texts(self, at_ns: Sequence[int]) -> None:
         """Note successive events that are text."""

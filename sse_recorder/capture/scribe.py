@@ -7,7 +7,9 @@ A batch is masked and appended to the journal at once: that is what a crash leav
 rows can wait, since nobody reads them before their segment is sealed, and making many
 at a time costs less than half: so what streams said is kept in a backlog, which is
 transcribed when an exchange does anything but go on, when there is much of it, and
-before a seal.  Sealing is done by another thread, so that the journal does not wait.
+before a seal.  What one exchange tells of the tool calls of another (see
+`conversations`) follows the batch that told it, into the journal and to the rows.
+Sealing is done by another thread, so that the journal does not wait.
 
 What cannot be written is lost, and said: in the exchange's outcome, in the log once a
 minute, and in `status`.  Nothing here raises for what a disk does.  Rows are made only
@@ -23,6 +25,7 @@ import logging
 import os
 from collections.abc import Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
@@ -33,6 +36,7 @@ from sse_recorder.capture.backlog import Backlog
 from sse_recorder.capture.complaints import Complaints
 from sse_recorder.capture.debt import Debt
 from sse_recorder.clock import Clock
+from sse_recorder.dialects.conversations import Conversations
 from sse_recorder.errors import StoreError
 from sse_recorder.exchange import (
     Ending,
@@ -45,6 +49,7 @@ from sse_recorder.exchange import (
     RequestHead,
     ResponseHead,
     ToolCall,
+    records_of,
 )
 from sse_recorder.masking import BodyMask, UnmaskableError
 from sse_recorder.redact import Redactor
@@ -59,6 +64,7 @@ log = logging.getLogger("sse_recorder.capture")
 BACKLOG_RECORDS: Final = 8_192
 BACKLOG_BYTES: Final = 8 << 20
 _SEGMENTS_IN_MEMORY: Final = 2
+_TOLD_MAX: Final = 100
 _LOOK_S: Final = 0.5
 """How often it looks round while it seals, and while anything is wrong."""
 _ROOM_BYTES: Final = 64 << 10
@@ -156,6 +162,9 @@ class Scribe:
         self._limits = limits
         self._clock = clock
         self._transcripts: dict[str, Transcript] = {}
+        self._conversations = Conversations()
+        self._told: list[ToolCall] = []
+        """What exchanges told of others' calls, and the journal does not have yet."""
         self._masks: dict[Op, dict[str, BodyMask]] = {op: {} for op in _BODIES}
         self._lost: dict[str, str] = {}
         """Exchanges of which something is gone, and why."""
@@ -225,6 +234,8 @@ class Scribe:
                 self._look_again()
             if records:
                 self._write(records)
+            if self._told:
+                self._write_told()
             if self._is_due():
                 self._roll()
         except Exception:
@@ -258,9 +269,12 @@ class Scribe:
     def close(self) -> int:
         """Seal what there is; whoever hears of spans knows which were not delivered."""
         self.write([])
+        self._told += self._conversations.close()
+        self._write_told()
         owed = self._debt.all()
         # The last chance: rows may be sealed where a journal cannot be written.
         self._take_in(owed)
+        self._take_in(records_of(self._told))
         self._submit_seal(self._segment)
         self._sealer.shutdown()
         lost = self._debt.unheard
@@ -285,6 +299,16 @@ class Scribe:
         else:
             self._take_in(kept)
         self._last_heard_ns = self._clock.monotonic_ns()
+
+    def _write_told(self) -> None:
+        """Write what exchanges told of others; a little of it waits for a full disk."""
+        told, self._told = records_of(self._told), self._told[-_TOLD_MAX:]
+        if "journal" in self._problems:
+            return
+        with suppress(OSError):
+            self._append(told)
+            self._told = []
+            self._take_in(told)
 
     def _append(self, records: list[RawRecord]) -> pa.RecordBatch:
         if self._is_stuck():
@@ -475,7 +499,10 @@ class Scribe:
                 self._fail(transcript, run.at_ns[-1], rows, error)
 
     def _transcribe(self, record: RawRecord, rows: Rows) -> None:
-        eid, op, at_ns, _ = record
+        eid, op, at_ns, payload = record
+        if isinstance(payload, ToolCall):
+            rows.add_tool_calls([payload])
+            return
         if op is Op.OPEN:
             self._transcripts[eid] = Transcript(eid, open_file=self._layout.scratch)
         transcript = self._transcripts.get(eid)
@@ -487,11 +514,32 @@ class Scribe:
             transcript.add(Record(*record), rows)
             if op is Op.REQUEST_DATA:
                 self._look_at_spool(transcript)
+            else:
+                self._converse(op, transcript)
             if transcript.ended is not None and self._spans is not None:
                 calls = sorted(transcript.tool_calls, key=lambda call: call.seq)
                 self._spans.emit(transcript.ended, calls)
         except Exception as error:  # noqa: BLE001 - told within
             self._fail(transcript, at_ns, rows, error)
+
+    def _converse(self, op: Op, transcript: Transcript) -> None:
+        """Let the exchanges of its conversation hear of one."""
+        conversations, told = self._conversations, self._told
+        eid, host = transcript.exchange_id, transcript.host
+        if op is Op.OPEN:
+            conversations.began(eid, host)
+        is_new = transcript.turn is not None and not transcript.is_turn_told
+        if not is_new and op is not Op.END:
+            return
+        part = transcript.part()
+        if part is None:
+            told += conversations.left(eid, host)
+            return
+        if is_new:
+            transcript.is_turn_told = True
+            told += conversations.asked(part)
+        if op is Op.END:
+            told += conversations.ended(part)
 
     def _look_at_spool(self, transcript: Transcript) -> None:
         """Say so if a long request body cannot be kept."""
@@ -514,6 +562,8 @@ class Scribe:
             "exchange %s cannot be transcribed; please report this", eid, exc_info=error
         )
         self._transcripts.pop(eid, None)
+        if transcript.opening is not None:
+            self._told += self._conversations.left(eid, transcript.host)
         if transcript.ended is None and transcript.opening is not None:
             stub = Transcript(eid)
             stub.add(Record(eid, Op.OPEN, 0, transcript.opening), rows)

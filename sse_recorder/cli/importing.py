@@ -17,8 +17,9 @@ import click
 from sse_recorder import imports
 from sse_recorder.cli.base import counted, option, rule_options, say
 from sse_recorder.clock import SYSTEM
+from sse_recorder.dialects.conversations import Part, rebuilt
 from sse_recorder.errors import StoreError, UsageError
-from sse_recorder.exchange import Outcome, Record
+from sse_recorder.exchange import Outcome, Record, records_of
 from sse_recorder.redact import Redactor
 from sse_recorder.store import cassette
 from sse_recorder.store.segment import Layout, OpenSegment, new_segment_name
@@ -191,11 +192,16 @@ def _add_to_store(exchanges: list[list[Record]], root: Path) -> int:
     name = new_segment_name(f"import-{secrets.token_hex(4)}", SYSTEM.wall_ns())
     try:
         segment = OpenSegment(layout, name, SYSTEM.monotonic_ns())
+        parts = list[Part | None]()
         for records in new.values():
             segment.journal.append(records)
             rows = Rows()
-            cassette.transcribe(records, rows)
+            parts.append(cassette.transcribe(records, rows).part)
             segment.keep(rows)
+        told, rows = rebuilt(parts), Rows()
+        segment.journal.append(records_of(told))
+        rows.add_tool_calls(told)
+        segment.keep(rows)
         segment.seal()
     except OSError as error:
         raise StoreError(

@@ -15,6 +15,7 @@ Source: the ag-ui-protocol package.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, ClassVar, Final
 
 from sse_recorder.dialects.base import (
@@ -33,6 +34,14 @@ from sse_recorder.dialects.base import (
     objects_of,
     parse_object,
     text_of,
+)
+from sse_recorder.dialects.turns import (
+    ClientResult,
+    Repeated,
+    Said,
+    Step,
+    Turn,
+    turn_of,
 )
 from sse_recorder.exchange import RequestHead
 
@@ -71,6 +80,7 @@ class AgUi(Dialect):
     noise: ClassVar[frozenset[str]] = frozenset(
         {"messageId", "parentMessageId", "runId", "timestamp", "toolCallId"}
     )
+    result_marks: ClassVar[tuple[bytes, ...]] = (b'"toolCallId"',)
 
     def __init__(self, request: RequestHead) -> None:
         super().__init__(request)
@@ -89,6 +99,13 @@ class AgUi(Dialect):
         ended = self._end_chunk(type_, payload)
         reading = self._read(kind, type_, payload)
         return reading._replace(tools=(*ended, *reading.tools)) if ended else reading
+
+    @classmethod
+    def read_turn(cls, body: bytes) -> Turn:
+        """Read the messages of the thread."""
+        payload = parse_object(body)
+        steps = _steps(objects_of(payload.get("messages")))
+        return turn_of(steps, text_of(payload.get("threadId")))
 
     @classmethod
     def error_event(cls, message: str) -> str:
@@ -150,6 +167,27 @@ class AgUi(Dialect):
             return ()
         self._chunked = None
         return (ToolCalled(key, None, None, None),)
+
+
+def _steps(messages: list[dict[str, Any]]) -> Iterator[Step]:
+    for message in messages:
+        content = message.get("content")
+        match message.get("role"):
+            case "assistant":
+                yield Said(by_assistant=True)
+                for call in objects_of(message.get("toolCalls")):
+                    function = call.get("function")
+                    yield Repeated(
+                        text_of(call.get("id")),
+                        text_of(member(function, "name")),
+                        text_of(member(function, "arguments")),
+                    )
+            case "tool":
+                key = text_of(message.get("toolCallId"))
+                result = text_of(content) or compact(content)
+                yield ClientResult(key, result, failed=bool(message.get("error")))
+            case "user":
+                yield Said(by_assistant=False, text=compact(content))
 
 
 def _finished(payload: dict[str, Any]) -> Reading:

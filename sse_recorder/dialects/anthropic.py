@@ -20,6 +20,7 @@ Source: the types of the anthropic package, and recorded streams.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any, ClassVar, Final
 
 from sse_recorder.dialects.base import (
@@ -37,6 +38,14 @@ from sse_recorder.dialects.base import (
     objects_of,
     parse_object,
     text_of,
+)
+from sse_recorder.dialects.turns import (
+    ClientResult,
+    Repeated,
+    Said,
+    Step,
+    Turn,
+    turn_of,
 )
 from sse_recorder.exchange import RequestHead, header
 
@@ -57,6 +66,7 @@ class Anthropic(Dialect):
     noise: ClassVar[frozenset[str]] = frozenset(
         {"id", "tool_use_id", "signature", "encrypted_content", "encrypted_index"}
     )
+    result_marks: ClassVar[tuple[bytes, ...]] = (b'"tool_result"',)
 
     def __init__(self, request: RequestHead) -> None:
         super().__init__(request)
@@ -115,7 +125,13 @@ class Anthropic(Dialect):
                 key = text_of(block.get("id"))
                 arguments = compact(block.get("input"))
                 tools.append(
-                    ToolCalled(key, key, text_of(block.get("name")), arguments)
+                    ToolCalled(
+                        key,
+                        key,
+                        text_of(block.get("name")),
+                        arguments,
+                        is_hosted=block.get("type") != "tool_use",
+                    )
                 )
             elif result := _result(block):
                 tools.append(result)
@@ -124,6 +140,11 @@ class Anthropic(Dialect):
             model=text_of(payload.get("model")),
             finish_reason=text_of(payload.get("stop_reason")),
         )
+
+    @classmethod
+    def read_turn(cls, body: bytes) -> Turn:
+        """Read the blocks of the messages."""
+        return turn_of(_steps(parse_object(body)))
 
     @classmethod
     def error_event(cls, message: str) -> str:
@@ -138,7 +159,12 @@ class Anthropic(Dialect):
             key = text_of(member(block, "id"))
             self._calls[str(index)] = key
             tools: tuple[Any, ...] = (
-                ToolStarted(key, key, text_of(member(block, "name"))),
+                ToolStarted(
+                    key,
+                    key,
+                    text_of(member(block, "name")),
+                    is_hosted=type_ != "tool_use",
+                ),
             )
             if given := member(block, "input"):
                 self._has_arguments.add(str(index))
@@ -174,6 +200,28 @@ class Anthropic(Dialect):
         arguments = None if index in self._has_arguments else "{}"
         call = ToolCalled(self._calls.pop(index), None, None, arguments)
         return Reading(Kind.TOOL_CALL, tools=(call,))
+
+
+def _steps(payload: dict[str, Any]) -> Iterator[Step]:
+    for message in objects_of(payload.get("messages")):
+        by_assistant = message.get("role") == "assistant"
+        content = message.get("content")
+        if isinstance(content, str):
+            yield Said(by_assistant, text_of(content) or "")
+        for block in objects_of(content):
+            key = text_of(block.get("id"))
+            match block.get("type"):
+                case "tool_use":
+                    name, given = text_of(block.get("name")), block.get("input")
+                    yield Repeated(key, name, compact(given))
+                case "tool_result":
+                    said = block.get("content")
+                    result = text_of(said) if isinstance(said, str) else compact(said)
+                    answered = text_of(block.get("tool_use_id"))
+                    failed = bool(block.get("is_error"))
+                    yield ClientResult(answered, result, failed)
+                case _:
+                    yield Said(by_assistant, text_of(block.get("text")) or "")
 
 
 def _result(block: dict[str, Any]) -> ToolReturned | None:

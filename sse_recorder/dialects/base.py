@@ -24,6 +24,7 @@ import json
 from enum import StrEnum
 from typing import Any, ClassVar, NamedTuple
 
+from sse_recorder.dialects.turns import Turn
 from sse_recorder.exchange import RequestHead, ResponseHead
 
 
@@ -55,6 +56,8 @@ class ToolStarted(NamedTuple):
     key: str | None
     tool_id: str | None
     name: str | None
+    is_hosted: bool = False
+    """The provider runs the tool, so that no client answers the call."""
 
 
 class ToolArguments(NamedTuple):
@@ -75,6 +78,7 @@ class ToolCalled(NamedTuple):
     tool_id: str | None
     name: str | None
     arguments: str | None
+    is_hosted: bool = False
 
 
 class ToolReturned(NamedTuple):
@@ -121,6 +125,9 @@ class Dialect:
     noise: ClassVar[frozenset[str]] = frozenset()
     """Names of JSON members of events and bodies that no two runs share, such as ids
     and times: they are no difference."""
+    result_marks: ClassVar[tuple[bytes, ...]] = ()
+    """A request's body that has none of these has no results of tools: it need not be
+    parsed.  A dialect without any has no tools that clients run."""
 
     def __init__(self, request: RequestHead) -> None:
         self.request = request
@@ -155,6 +162,11 @@ class Dialect:
         to run when it was sent.
         """
         return Reading()
+
+    @classmethod
+    def read_turn(cls, body: bytes) -> Turn:
+        """Read from a request's body what it has of its conversation."""
+        return Turn()
 
     def read_event(
         self,

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from typing import Any, ClassVar, Final
 
 from sse_recorder.dialects.base import (
@@ -39,6 +40,14 @@ from sse_recorder.dialects.base import (
     parse_object,
     text_of,
 )
+from sse_recorder.dialects.turns import (
+    ClientResult,
+    Repeated,
+    Said,
+    Step,
+    Turn,
+    turn_of,
+)
 from sse_recorder.exchange import RequestHead
 
 _PATH = re.compile(r"/models/([^/:]+):(?:streamGenerateContent|generateContent)$")
@@ -55,6 +64,10 @@ class Gemini(Dialect):
     name: ClassVar[str] = "gemini"
     noise: ClassVar[frozenset[str]] = frozenset(
         {"id", "responseId", "createTime", "thoughtSignature"}
+    )
+    result_marks: ClassVar[tuple[bytes, ...]] = (
+        b'"functionResponse"',
+        b'"function_response"',
     )
 
     def __init__(self, request: RequestHead) -> None:
@@ -97,6 +110,11 @@ class Gemini(Dialect):
                 **news | {"kind": Kind.ERROR if new.error else Kind.OTHER}
             )
         return said
+
+    @classmethod
+    def read_turn(cls, body: bytes) -> Turn:
+        """Read the parts of the contents."""
+        return turn_of(_steps(parse_object(body)))
 
     @classmethod
     def error_event(cls, message: str) -> str:
@@ -156,7 +174,8 @@ class Gemini(Dialect):
                 self._code = key
                 given = compact(call.get("args", {}) if name else call)
                 called = text_of(call.get(name)) if name else "code_execution"
-                return [ToolCalled(key, text_of(call.get("id")), called, given)]
+                tool_id = text_of(call.get("id"))
+                return [ToolCalled(key, tool_id, called, given, is_hosted=True)]
         for kind in _ANSWERS:
             if isinstance(answer := part.get(kind), dict):
                 answered = text_of(answer.get("id")) or self._code
@@ -191,6 +210,31 @@ class Gemini(Dialect):
     def _new_key(self) -> str:
         self._count += 1
         return f"#{self._count}"
+
+
+def _steps(payload: dict[str, Any]) -> Iterator[Step]:
+    contents = payload.get("contents")
+    for content in objects_of(contents if isinstance(contents, list) else [contents]):
+        by_assistant = content.get("role") == "model"
+        for part in objects_of(content.get("parts")):
+            # The API takes both spellings.
+            call = part.get("functionCall") or part.get("function_call")
+            answer = part.get("functionResponse") or part.get("function_response")
+            if isinstance(call, dict):
+                given = compact(call.get("args", {}))
+                yield Repeated(
+                    text_of(call.get("id")), text_of(call.get("name")), given
+                )
+            elif isinstance(answer, dict):
+                result = answer.get("response")
+                yield ClientResult(
+                    text_of(answer.get("id")),
+                    compact(result),
+                    failed=bool(member(result, "error")),
+                    name=text_of(answer.get("name")),
+                )
+            else:
+                yield Said(by_assistant, text_of(part.get("text")) or "")
 
 
 def _put(root: Any, path: str, value: Any) -> None:

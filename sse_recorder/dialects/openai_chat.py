@@ -16,6 +16,8 @@ What compatible servers do otherwise is read as well:
 - reasoning, as `reasoning`, `reasoning_content` or `reasoning_details`, and within
   `content` as parts of type `thinking` (Mistral);
 - `delta.executed_tools` (Groq): tools that the provider ran;
+- an error with `failed_generation` (Groq): a call that does not fit the tool's schema,
+  which clients answer all the same, with what is wrong with it;
 - an `error` beside `choices` (OpenRouter), or alone in an event named `error` (Groq);
 - usage in the last chunk, or in `x_groq`.
 
@@ -25,6 +27,7 @@ Source: the types of the openai package, and recorded streams.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 from sse_recorder.dialects.base import (
@@ -45,6 +48,14 @@ from sse_recorder.dialects.base import (
     parse_object,
     text_of,
 )
+from sse_recorder.dialects.turns import (
+    ClientResult,
+    Repeated,
+    Said,
+    Step,
+    Turn,
+    turn_of,
+)
 from sse_recorder.exchange import RequestHead
 
 _PATH = re.compile(r"/chat/completions/?$")
@@ -57,6 +68,11 @@ class OpenAIChat(Dialect):
     name: ClassVar[str] = "openai_chat"
     noise: ClassVar[frozenset[str]] = frozenset(
         {"id", "created", "obfuscation", "system_fingerprint", "tool_call_id", "x_groq"}
+    )
+    result_marks: ClassVar[tuple[bytes, ...]] = (
+        b'"tool_call_id"',
+        b'"role":"function"',
+        b'"role": "function"',
     )
 
     def __init__(self, request: RequestHead) -> None:
@@ -90,6 +106,11 @@ class OpenAIChat(Dialect):
         return self._read(parse_object(body), "message")
 
     @classmethod
+    def read_turn(cls, body: bytes) -> Turn:
+        """Read the messages."""
+        return turn_of(_steps(parse_object(body)))
+
+    @classmethod
     def error_event(cls, message: str) -> str:
         """Return an event that holds an error and nothing else."""
         error = {"message": message, "type": "server_error", "code": "injected_fault"}
@@ -114,6 +135,7 @@ class OpenAIChat(Dialect):
                 tools += self._complete(index)
         usage = payload.get("usage") or member(payload, "x_groq", "usage")
         error = payload.get("error")
+        tools += _refused(error)
         kinds = (
             (error, Kind.ERROR),
             (
@@ -179,12 +201,47 @@ class OpenAIChat(Dialect):
         if key not in self._run:
             self._run.add(key)
             name = text_of(tool.get("name")) or text_of(tool.get("type"))
-            events.append(ToolCalled(key, None, name, text_of(tool.get("arguments"))))
+            given = text_of(tool.get("arguments"))
+            events.append(ToolCalled(key, None, name, given, is_hosted=True))
         if (output := tool.get("output")) is not None:
             events.append(
                 ToolReturned(key, text_of(output) or compact(output), failed=False)
             )
         return events
+
+
+def _refused(error: Any) -> list[ToolEvent]:
+    """Return the call that an error is about, if there is one in it."""
+    call = parse_object(text_of(member(error, "failed_generation")) or "")
+    name, given = text_of(call.get("name")), call.get("arguments")
+    if name is None or not isinstance(given, dict):
+        return []
+    return [ToolCalled(f"refused {name}", None, name, compact(given))]
+
+
+def _steps(payload: dict[str, Any]) -> Iterator[Step]:
+    for message in objects_of(payload.get("messages")):
+        content = message.get("content")
+        match message.get("role"):
+            case "assistant":
+                yield Said(by_assistant=True)
+                for call in objects_of(message.get("tool_calls")):
+                    yield _repeated(call.get("id"), call)
+                if isinstance(old := message.get("function_call"), dict):
+                    yield _repeated(None, {"function": old})
+            case "tool" | "function":
+                tool_id, name = message.get("tool_call_id"), message.get("name")
+                result = None if content is None else _text(content) or compact(content)
+                yield ClientResult(text_of(tool_id), result, name=text_of(name))
+            case "user":
+                yield Said(by_assistant=False, text=_text(content))
+
+
+def _repeated(tool_id: Any, call: dict[str, Any]) -> Repeated:
+    function = call.get("function") or call.get("custom")
+    given = member(function, "arguments") or member(function, "input")
+    arguments = compact(given) if isinstance(given, dict) else text_of(given)
+    return Repeated(text_of(tool_id), text_of(member(function, "name")), arguments)
 
 
 def _text(content: Any) -> str:

@@ -19,6 +19,7 @@ Source: the types of the openai package, and recorded streams.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any, ClassVar, Final
 
 from sse_recorder.dialects.base import (
@@ -38,6 +39,14 @@ from sse_recorder.dialects.base import (
     objects_of,
     parse_object,
     text_of,
+)
+from sse_recorder.dialects.turns import (
+    ClientResult,
+    Repeated,
+    Said,
+    Step,
+    Turn,
+    turn_of,
 )
 from sse_recorder.exchange import RequestHead
 
@@ -91,6 +100,7 @@ class OpenAIResponses(Dialect):
             "previous_response_id",
         }
     )
+    result_marks: ClassVar[tuple[bytes, ...]] = (b'_output"',)
 
     def __init__(self, request: RequestHead) -> None:
         super().__init__(request)
@@ -135,6 +145,14 @@ class OpenAIResponses(Dialect):
             tools += self._item(item, is_done=True)
         kind = Kind.ERROR if payload.get("error") else Kind.OTHER
         return _ended(kind, {"response": payload})._replace(tools=tuple(tools))
+
+    @classmethod
+    def read_turn(cls, body: bytes) -> Turn:
+        """Read the items of the input."""
+        payload = parse_object(body)
+        conversation = payload.get("conversation")
+        named = text_of(conversation) or text_of(member(conversation, "id"))
+        return turn_of(_steps(payload.get("input")), named)
 
     @classmethod
     def error_event(cls, message: str) -> str:
@@ -184,8 +202,9 @@ class OpenAIResponses(Dialect):
             return ()
         name = text_of(item.get("name")) or type_.removesuffix("_call")
         self._answered[call_id or type_.removesuffix("_call")] = key
+        is_hosted = type_ in _HOSTED or item.get("execution") == "server"
         if not is_done:
-            return (ToolStarted(key, call_id or key, name),)
+            return (ToolStarted(key, call_id or key, name, is_hosted),)
         called = self._call(key, call_id or key, name, _arguments(item))
         if type_ in _HOSTED:
             result = ToolReturned(key, compact(item), failed, _arguments(item))
@@ -211,6 +230,25 @@ def _arguments(item: dict[str, Any]) -> str | None:
         if (value := item.get(name)) is not None:
             return compact(value if isinstance(value, dict) else {name: value})
     return None
+
+
+def _steps(items: Any) -> Iterator[Step]:
+    if isinstance(items, str):
+        yield Said(by_assistant=False, text=items)
+    for item in objects_of(items):
+        type_ = text_of(item.get("type")) or "message"
+        call_id = text_of(item.get("call_id")) or text_of(item.get("id"))
+        if type_.endswith("_output"):
+            output = item.get("output")
+            result = text_of(output) if isinstance(output, str) else compact(output)
+            yield ClientResult(call_id, result, item.get("status") == "failed")
+        elif type_.endswith("_call"):
+            name = text_of(item.get("name")) or type_.removesuffix("_call")
+            yield Repeated(call_id, name, _arguments(item))
+        elif item.get("role") == "user":
+            yield Said(by_assistant=False, text=compact(item.get("content")))
+        elif item.get("role") in (None, "assistant"):  # reasoning has none
+            yield Said(by_assistant=True)
 
 
 def _ended(kind: Kind, payload: dict[str, Any]) -> Reading:

@@ -9,6 +9,9 @@ number and time, and gives back a `ToolCall` as soon as one is closed:
     unanswered   the exchange ended first
     unmatched    a result came for which no call is open
 
+What is unanswered here may be answered by the client's next request, which is another
+exchange: see `conversations`.
+
 A bracket on the wire is not the execution itself: it begins when the arguments were
 complete and ends when the result was read, both on the recorder's clock.
 
@@ -43,6 +46,7 @@ class _Open:
     parallelism: int
     called_ns: int | None = None
     arguments: list[str] = field(default_factory=list)
+    is_hosted: bool = False
 
 
 class ToolLedger:
@@ -55,6 +59,9 @@ class ToolLedger:
         # Keyed by the dialect's key, or by the call's number where the API gave none:
         # such a call can be seen, but no result can be told to be its own.
         self._open: dict[str | int, _Open] = {}
+        self.left: list[tuple[str, ToolCall]] = []
+        """When it is closed: the calls that the client may answer in its next request,
+        with the dialect's keys."""
 
     def add(self, event: ToolEvent, frame: int | None, at_ns: int) -> list[ToolCall]:
         """Take in what a frame says of one tool.
@@ -68,8 +75,8 @@ class ToolLedger:
             The calls that this closes: none, or one.
         """
         match event:
-            case ToolStarted(key, tool_id, name):
-                return self._start(key, tool_id, name, frame, at_ns)
+            case ToolStarted():
+                return self._start(event, frame, at_ns)
             case ToolArguments(key, delta):
                 if call := self._find(key):
                     call.arguments.append(delta)
@@ -83,7 +90,11 @@ class ToolLedger:
 
     def close(self) -> list[ToolCall]:
         """Close what is still open when the exchange ends."""
-        calls = [self._close(call, status="unanswered") for call in self._open.values()]
+        calls = []
+        for key, call in self._open.items():
+            calls.append(self._close(call, status="unanswered"))
+            if not call.is_hosted:
+                self.left.append((str(key), calls[-1]))
         self._open.clear()
         return calls
 
@@ -91,22 +102,18 @@ class ToolLedger:
         return None if key is None else self._open.get(key)
 
     def _start(
-        self,
-        key: str | None,
-        tool_id: str | None,
-        name: str | None,
-        frame: int | None,
-        at_ns: int,
+        self, event: ToolStarted | ToolCalled, frame: int | None, at_ns: int
     ) -> list[ToolCall]:
-        slot = self.count if key is None else key
+        slot = self.count if event.key is None else event.key
         earlier = self._open.pop(slot, None)
         self._open[slot] = _Open(
             seq=self.count,
-            tool_id=tool_id,
-            name=name,
+            tool_id=event.tool_id,
+            name=event.name,
             first_ns=at_ns,
             call_frame=frame,
             parallelism=len(self._open) + 1,
+            is_hosted=event.is_hosted,
         )
         self.count += 1
         if earlier is None:
@@ -119,7 +126,7 @@ class ToolLedger:
         call = self._find(event.key)
         closed: list[ToolCall] = []
         if call is None or call.called_ns is not None:
-            closed = self._start(event.key, event.tool_id, event.name, frame, at_ns)
+            closed = self._start(event, frame, at_ns)
             call = next(reversed(self._open.values()))
         call.called_ns = at_ns
         call.call_frame = frame

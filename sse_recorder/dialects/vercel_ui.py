@@ -28,8 +28,16 @@ from sse_recorder.dialects.base import (
     ToolReturned,
     ToolStarted,
     compact,
+    objects_of,
     parse_object,
     text_of,
+)
+from sse_recorder.dialects.turns import (
+    ClientResult,
+    Repeated,
+    Step,
+    Turn,
+    turn_of,
 )
 from sse_recorder.exchange import ResponseHead, header
 
@@ -70,6 +78,7 @@ class VercelUi(Dialect):
 
     name: ClassVar[str] = "vercel_ui"
     noise: ClassVar[frozenset[str]] = frozenset({"id", "messageId", "toolCallId"})
+    result_marks: ClassVar[tuple[bytes, ...]] = (b'"output-',)
 
     @classmethod
     def recognises_response(cls, response: ResponseHead) -> bool:
@@ -108,9 +117,38 @@ class VercelUi(Dialect):
                 return _tool(kind, type_, payload)
 
     @classmethod
+    def read_turn(cls, body: bytes) -> Turn:
+        """Read the last message, if it is of the assistant: it has the outputs."""
+        payload = parse_object(body)
+        messages = objects_of(payload.get("messages")) or [{}]
+        last = messages[-1]
+        parts = objects_of(last.get("parts"))
+        steps = _steps(parts) if last.get("role") == "assistant" else []
+        return turn_of(steps, text_of(payload.get("id")))
+
+    @classmethod
     def error_event(cls, message: str) -> str:
         """Return an event of type `error`."""
         return f"data: {compact({'type': 'error', 'errorText': message})}\n\n"
+
+
+def _steps(parts: list[dict[str, Any]]) -> list[Step]:
+    """Return the calls of the last step, and after them the outputs of the client."""
+    calls, results = list[Step](), list[Step]()
+    for part in parts:
+        type_, key = text_of(part.get("type")) or "", text_of(part.get("toolCallId"))
+        if type_ == "step-start":
+            calls, results = [], []
+        if key is None or part.get("providerExecuted"):
+            continue
+        name = text_of(part.get("toolName")) or type_.removeprefix("tool-")
+        calls.append(Repeated(key, name, compact(part.get("input"))))
+        if part.get("state") == "output-available":
+            results.append(ClientResult(key, compact(part.get("output"))))
+        elif part.get("state") == "output-error":
+            error = text_of(part.get("errorText"))
+            results.append(ClientResult(key, error, failed=True))
+    return calls + results
 
 
 def _tool(kind: Kind, type_: str, payload: dict[str, Any]) -> Reading:

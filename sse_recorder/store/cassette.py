@@ -25,6 +25,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from sse_recorder.dialects import conversations
 from sse_recorder.errors import StoreError, UsageError
 from sse_recorder.exchange import (
     Chunk,
@@ -73,6 +74,8 @@ class Whole(NamedTuple):
 
     exchange: Exchange
     chunks: list[Chunk]
+    part: conversations.Part | None = None
+    """What it is to the others of its conversation."""
 
 
 def dumps(exchange: Exchange, chunks: Iterable[Chunk]) -> str:
@@ -178,6 +181,7 @@ def read_rows(path: Path) -> Rows:
     """
     rows = Rows()
     lines: dict[str, int] = {}
+    parts = list[conversations.Part | None]()
     for line, records in read_with_lines(path):
         eid = records[0].exchange_id
         if (first := lines.setdefault(eid, line)) != line:
@@ -185,7 +189,8 @@ def read_rows(path: Path) -> Rows:
                 f"{path}, line {line}: the same id is in line {first}; take one of"
                 " these exchanges out, or give it another id"
             )
-        transcribe(records, rows)
+        parts.append(transcribe(records, rows).part)
+    rows.add_tool_calls(conversations.rebuilt(parts))
     return rows
 
 
@@ -200,7 +205,7 @@ def transcribe(records: Sequence[Record], rows: Rows) -> Whole:
         for record in records
         if record.op is Op.DATA and isinstance(record.payload, bytes)
     ]
-    return Whole(transcript.ended, chunks)
+    return Whole(transcript.ended, chunks, transcript.part())
 
 
 def _lines(exchange: Exchange, chunks: Iterable[Chunk]) -> Iterator[dict[str, Any]]:

@@ -37,6 +37,7 @@ from sse_recorder.exchange import (
     Record,
     RequestHead,
     ResponseHead,
+    ToolCall,
 )
 
 SUFFIX: Final = ".arrows"
@@ -259,6 +260,8 @@ def decode(op: Op, data: bytes | None) -> Payload:
         case Op.END:
             value["outcome"] = Outcome(value["outcome"])
             return Ending(**_with_headers(value, "trailers"))
+        case Op.TOOL_CALL:
+            return ToolCall(**value)
         case _:
             return value
 

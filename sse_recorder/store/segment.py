@@ -33,7 +33,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sse_recorder.errors import StoreError
-from sse_recorder.exchange import Op, Record, uuid7
+from sse_recorder.exchange import Op, Record, ToolCall, uuid7
 from sse_recorder.spool import OpenFile, Spool
 from sse_recorder.store import journal
 from sse_recorder.tables import SCHEMAS, Rows
@@ -382,6 +382,9 @@ class JournalReader:
         """
         rows = Rows()
         for record in self._without_carried(self._sound(path)):
+            if isinstance(record.payload, ToolCall):
+                rows.add_tool_calls([record.payload])
+                continue
             transcript = self.open.get(record.exchange_id)
             if transcript is None:
                 if record.op is not Op.OPEN:

@@ -47,7 +47,18 @@ _CONFIG: dict[str, str | bool | int | float | list[str]] = {
 }
 # Timestamps with nanoseconds lack most of SQL's functions for time.  The files keep
 # all nine digits; the view gives the six that every function understands.
-_VIEW_COLUMNS = {"exchanges": "* REPLACE (started_at::TIMESTAMPTZ AS started_at)"}
+_VIEWS = {
+    "exchanges": (
+        "SELECT * REPLACE (started_at::TIMESTAMPTZ AS started_at) FROM exchanges_ns"
+    ),
+    # A call that a later request answered has a row in the later segment as well.
+    "tool_calls": (
+        "SELECT * FROM tool_calls_ns AS one"
+        " WHERE status <> 'unanswered' OR NOT EXISTS (FROM tool_calls_ns AS later"
+        " WHERE later.timing = 'cross_request'"
+        " AND later.exchange_id = one.exchange_id AND later.seq = one.seq)"
+    ),
+}
 _SQL_HELP = (
     "mend the SQL: the tables are exchanges, chunks, frames and tool_calls, and"
     " `DESCRIBE frames` shows the columns of one"
@@ -308,10 +319,9 @@ class Store:
                     f"SELECT * FROM read_parquet([{names}], union_by_name = true,"
                     f" hive_partitioning = false) UNION ALL BY NAME {source}"
                 )
-            columns = _VIEW_COLUMNS.get(table, "*")
+            view = _VIEWS.get(table, f"SELECT * FROM {table}_ns")
             try:
                 connection.execute(f"CREATE OR REPLACE VIEW {table}_ns AS {source}")
-                view = f"SELECT {columns} FROM {table}_ns"
                 connection.execute(f"CREATE OR REPLACE VIEW {table} AS {view}")
             except duckdb.Error as error:
                 raise self._damaged(error) from error
