@@ -98,7 +98,7 @@ def canonical(exchanges: Iterable[Whole]) -> str:
     ordered = sorted(
         exchanges, key=lambda one: (one.exchange.started_at, one.exchange.exchange_id)
     )
-    return "".join(dumps(*one) for one in ordered)
+    return "".join(dumps(one.exchange, one.chunks) for one in ordered)
 
 
 def write(path: Path, text: str, mode: int = FILE_MODE) -> None:

@@ -48,6 +48,7 @@ from sse_recorder.exchange import (
 from sse_recorder.match import PARSED_BYTES_MAX, BodyDigest, request_key
 from sse_recorder.sse import rebuild
 from sse_recorder.store import cassette, journal
+from sse_recorder.store.answered import Answered, own
 from sse_recorder.store.segment import (
     CARRY_SUFFIX,
     DAMAGED_SUFFIX,
@@ -102,7 +103,10 @@ CHECKS: Final = {
     "bytes": Check("the chunks' sizes are those of the bytes in the frames", _DISTRUST),
     "frames": Check("the bytes, parsed again, give these frames", _DISTRUST),
     "kinds": Check("the events, read again, are of these kinds", _DISTRUST),
-    "tool_calls": Check("the events, read again, make these tool calls", _DISTRUST),
+    "tool_calls": Check(
+        "the events, and the requests after them, read again, make these tool calls",
+        _DISTRUST,
+    ),
     "summary": Check("the exchange's row says what its frames say", _DISTRUST),
     "mode": Check(
         "its user alone can read it",
@@ -207,6 +211,8 @@ def _verify_cassette(path: Path, tally: Tally) -> Iterator[Finding]:
         yield Finding(str(path), None, "file", str(error))
         return
     order = [("exchange_id", "ascending"), ("seq", "ascending")]
+    # What requests tell of earlier calls is not in the file; it was just made.
+    tables["tool_calls"] = own(tables["tool_calls"])
     streams = {
         name: _Stream([table.sort_by(order)])
         for name, table in tables.items()
@@ -236,6 +242,8 @@ class _Folder:
     """The segments of a recorder's exchanges that have no row in any of them yet."""
     is_damaged: bool = False
     """Whether some of a recorder's segments could not be read."""
+    answered: Answered = field(default_factory=Answered)
+    """The recorder's calls that later requests answered."""
     ids: list[tuple[Path, pa.Array]] = field(default_factory=list)
     """The exchanges of each segment."""
 
@@ -350,8 +358,12 @@ class _Folder:
 
     def _verify_rows(self, name: str) -> Iterator[Finding]:
         path = self.layout.table(name, "exchanges")
+        calls_path = self.layout.table(name, "tool_calls")
+        calls = _read(calls_path, SCHEMAS["tool_calls"])
+        self.answered.calls(str(calls_path), calls)
         exchanges: list[Exchange] = []
         for exchange in _read_exchanges(path):
+            self.answered.request(exchange)
             for problem in _check_request(exchange):
                 yield self._finding(path, exchange, problem.check, problem.problem)
             exchanges.append(_without_body(exchange))
@@ -361,9 +373,10 @@ class _Folder:
         self.tally.exchanges += len(exchanges)
         streams = {
             table: _Stream(_read(self.layout.table(name, table), SCHEMAS[table]))
-            for table in SCHEMAS
-            if table != "exchanges"
+            for table in ("chunks", "frames")
         }
+        calls = _read(calls_path, SCHEMAS["tool_calls"])
+        streams["tool_calls"] = _Stream(map(own, calls))
         for exchange in exchanges:
             self._skip(name, streams, exchange.exchange_id)
             for problem in self._check(exchange, streams):
@@ -397,6 +410,8 @@ class _Folder:
                 filters=[("exchange_id", "=", exchange_id)],
                 partitioning=None,
             )
+            if table == "tool_calls":
+                rows = own(rows)
             yield from _tuples(rows.sort_by("seq"))
 
     def _skip(self, name: str, streams: dict[str, _Stream], before: str | None) -> None:
@@ -408,6 +423,8 @@ class _Folder:
                     names.append(name)
 
     def _close_recorder(self, recorder_id: str) -> Iterator[Finding]:
+        for wrong in self.answered.close(is_whole=not self.is_damaged):
+            yield Finding(wrong.file, wrong.exchange_id, "tool_calls", wrong.problem)
         is_sure = not self.is_damaged and recorder_id not in self.living
         for eid, names in self.pending.items():
             if is_sure and eid not in self.open_ids:
