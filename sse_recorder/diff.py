@@ -18,7 +18,8 @@ events              the sequence of frames by their kind.  A run of text deltas 
                     JSON, without what is noise.
 text, reasoning     joined.  Where an event of both says its whole text again, that is
                     told once.
-tool_calls          order, names, arguments and results as JSON, status
+tool_calls          order, names, arguments and results as JSON, status; a result that
+                    came in the client's next request is that request's, and is left out
 *_ns                ttfb, ttfe, ttfc, e2e and the durations of tools, where a tolerance
                     is given; two times differ when the longer is longer than the
                     shorter by more than it
@@ -55,7 +56,7 @@ import json
 import re
 from collections import defaultdict, deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 from enum import StrEnum
 from typing import Any, Final, NamedTuple, TypeAlias
@@ -63,6 +64,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 from sse_recorder import dialects
 from sse_recorder.dialects.base import Dialect, Kind, Reading, compact
 from sse_recorder.errors import UsageError
+from sse_recorder.dialects.conversations import CROSS_REQUEST
 from sse_recorder.exchange import Exchange, Outcome, RequestHead, ToolCall
 from sse_recorder.paths import Path, Rule, holds, written
 from sse_recorder.tables import FrameRow
@@ -452,6 +454,8 @@ def _shown(step: _Step) -> Any:
 def _tool_calls(
     left: Sequence[ToolCall], right: Sequence[ToolCall], rules: Rules
 ) -> Iterator[Divergence]:
+    left, right = _own(left), _own(right)
+
     def seen(calls: Sequence[ToolCall]) -> list[tuple[str, Any]]:
         return [(c.tool_name or "", _json_of(c.arguments, rules)) for c in calls]
 
@@ -466,6 +470,17 @@ def _tool_calls(
         if fate.kind in {Change.CHANGED, Change.REORDERED}:
             path = ("tool_calls", fate.number)
             yield from _call(path, left[fate.left], right[fate.right], rules)
+
+
+def _own(calls: Sequence[ToolCall]) -> list[ToolCall]:
+    """Return calls as their own exchange has them."""
+    return [
+        replace(call, status="unanswered", result=None, duration_ns=None)
+        if call.timing == CROSS_REQUEST
+        else call
+        for call in calls
+        if (call.status, call.timing) != ("unmatched", CROSS_REQUEST)
+    ]
 
 
 def _call(

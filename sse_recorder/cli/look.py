@@ -71,8 +71,9 @@ class Column(NamedTuple):
     @property
     def width(self) -> int:
         """Cells that it needs."""
-        lines = (line for cell in self.cells for line in cell.splitlines())
-        return max(map(cell_len, (self.name, *lines)))
+        cells = (self.name, *self.cells)
+        lines = (line for cell in cells for line in cell.splitlines())
+        return max(map(cell_len, lines), default=0)
 
 
 @click.command(name="ls")
@@ -251,13 +252,16 @@ def _report_columns(table: pa.Table, width: int) -> list[Column]:
     columns, troubles = [], []
     for name in table.column_names[1:]:
         values = table.column(name).to_pylist()
+        title = name.replace("turnaround_", "turnaround\n").replace("_", " ")
+        if name.startswith("turnaround") and not any(values):
+            continue
         if name in _TROUBLES:
             troubles.append([f"{n:,} {name}" if n else "" for n in values])
         elif pa.types.is_string(table.schema.field(name).type):
-            columns.append(Column(name.replace("_", " "), list(map(printable, values))))
+            columns.append(Column(title, list(map(printable, values))))
         else:
             cells = list(map(_number, values))
-            columns.append(Column(name.replace("_", " "), cells, is_number=True))
+            columns.append(Column(title, cells, is_number=True))
     if troubles:
         cells = ["\n".join(filter(None, row)) for row in zip(*troubles, strict=True)]
         columns.append(Column("not ok", cells))

@@ -31,6 +31,7 @@ from typing import Final, NamedTuple
 from rich.cells import cell_len, chop_cells, set_cell_size
 
 from sse_recorder.dialects.base import Kind
+from sse_recorder.dialects.conversations import CROSS_REQUEST
 from sse_recorder.exchange import Exchange, ToolCall
 from sse_recorder.tables import FrameRow
 
@@ -372,11 +373,14 @@ def _tool(call: ToolCall, end_ns: int) -> _Event:
         return _Event(begin_ns, label, (span,), call.status, style)
     called_ns = begin_ns if call.called_ns is None else call.called_ns
     spans = [_Span(begin_ns, called_ns, "░")] if called_ns > begin_ns else []
-    if call.result_ns is None or call.status == "unanswered":
+    is_elsewhere = call.timing == CROSS_REQUEST
+    if call.result_ns is None or is_elsewhere:
         spans.append(_Span(called_ns, end_ns, "▒"))
     else:
         spans.append(_Span(called_ns, call.result_ns, "█"))
     took = "" if call.duration_ns is None else f", {duration(call.duration_ns)}"
+    if is_elsewhere and took:
+        took += " turnaround"
     return _Event(begin_ns, label, tuple(spans), call.status + took, style)
 
 
