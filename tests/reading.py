@@ -102,3 +102,15 @@ def read_body(name: str, value: object, *, request: bytes = b"") -> Story:
             story.tools += ledger.add(tool, number, number * MS)
     story.tools += ledger.close()
     return story
+
+
+def new_results(name: str, request: object) -> list[tuple[Any, ...]]:
+    """Return the results that are new in a request: id, result, failed, and its call.
+
+    The recorder parses only bodies that have a mark of a result in them, so one must be
+    there.
+    """
+    dialect, body = dialects.load(name), json.dumps(request).encode()
+    results = [tuple(result) for result in dialect.read_turn(body).results]
+    assert not results or any(mark in body for mark in dialect.result_marks)
+    return results

@@ -214,7 +214,7 @@ class Conversations:
         one = _Open(part, call, given, response, number)
         ways: dict[str, Key] = {
             "exact id": (call.tool_id,),
-            "item id": (key if key != call.tool_id else None,),
+            "item id": (key if key not in ("", call.tool_id) else None,),
             "suffix": (_tail(call.tool_id),),
             "echo": (call.tool_name, given),
             "order": (call.tool_name,),

@@ -94,7 +94,7 @@ class ToolLedger:
         for key, call in self._open.items():
             calls.append(self._close(call, status="unanswered"))
             if not call.is_hosted:
-                self.left.append((str(key), calls[-1]))
+                self.left.append((key if isinstance(key, str) else "", calls[-1]))
         self._open.clear()
         return calls
 

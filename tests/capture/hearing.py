@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -72,3 +73,35 @@ def until(store: Path, condition: str) -> list[Exchange]:
             threading.Event().wait(0.05)
             opened.refresh()
     raise AssertionError(f"no exchange with {condition} in ten seconds")
+
+
+def ask(
+    tap: Tap,
+    body: object,
+    *,
+    at_ms: int = 0,
+    calls: Iterable[str] = (),
+    end: bool = True,
+) -> None:
+    """Let a tap hear a chat that calls the tools `search` of some ids."""
+    opened = opening(
+        started_at=at_ms * 1_000_000,
+        request=RequestHead("POST", "/v1/chat/completions"),
+        url="http://api/v1/chat/completions",
+    )
+    tap.opened(opened)
+    tap.request_data(1, json.dumps(body).encode())
+    tap.sent(2)
+    tap.head(3, STREAM)
+    function = {"name": "search", "arguments": '{"q":1}'}
+    found = [{"index": n, "id": i, "function": function} for n, i in enumerate(calls)]
+    choice = {"delta": {"tool_calls": found}, "finish_reason": "tool_calls"}
+    tap.data(4, f"data: {json.dumps({'choices': [choice]})}\n\n".encode())
+    if end:
+        tap.ended(5, COMPLETE)
+
+
+def answers(*ids: str) -> dict[str, object]:
+    """Return a request with the results of calls."""
+    results = [{"role": "tool", "tool_call_id": i, "content": f"of {i}"} for i in ids]
+    return {"messages": [{"role": "user", "content": "Hi"}, *results]}

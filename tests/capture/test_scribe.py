@@ -17,6 +17,8 @@ from capture.hearing import (
     NEVER,
     SECRET,
     STREAM,
+    answers,
+    ask,
     hold,
     opening,
     until,
@@ -26,9 +28,10 @@ from coders import FLUSHERS
 from support import eventually, fill, small_disk
 
 from sse_recorder import coding
-from sse_recorder.capture import Limits
-from sse_recorder.capture.tap import FLUSH_INTERVAL_S
-from sse_recorder.clock import FakeClock
+from sse_recorder.capture import Limits, Writer
+from sse_recorder.capture.scribe import Scribe
+from sse_recorder.capture.tap import FLUSH_INTERVAL_S, RecordQueue, Tap
+from sse_recorder.clock import SYSTEM, FakeClock
 from sse_recorder.exchange import (
     Ending,
     Exchange,
@@ -40,7 +43,10 @@ from sse_recorder.exchange import (
     ResponseHead,
     ToolCall,
 )
+from sse_recorder.redact import Redactor
+from sse_recorder.store.recovery import recover
 from sse_recorder.store.store import Store
+from sse_recorder.store.verify import Tally, verify
 
 
 @pytest.mark.parametrize(
@@ -479,3 +485,116 @@ def test_a_coded_body_without_a_secret_is_kept_whole(tmp_path: Path, name: str) 
         (exchange,) = store.exchanges()
         assert [tuple(c) for c in store.chunks("e")] == list(enumerate(chunks, 4))
     assert (exchange.outcome, exchange.error) == ("complete", None)
+
+
+# --- calls that the client's next request answers -------------------------------------
+
+
+def answered(root: Path) -> list[tuple[object, ...]]:
+    """Return the tool calls of a store: exchange, status, result and duration."""
+    query = (
+        "SELECT exchange_id, seq, status, result, duration_ns FROM tool_calls"
+        " ORDER BY exchange_id, seq"
+    )
+    with Store.open(root) as store:
+        return [tuple(row.values()) for row in store.sql(query).to_pylist()]
+
+
+def is_answered(root: Path) -> bool:
+    """Tell whether a store knows of any answered call by now."""
+    return any(row[2] == "ok" for row in answered(root))
+
+
+PAIRED = [
+    ("a", 0, "ok", "of c1", 19_999_996),
+    ("a", 1, "unanswered", None, None),
+    ("b", 0, "unmatched", "of c9", None),
+]
+
+
+def converse(writer: Writer) -> None:
+    """Let two requests be heard, of which the second answers a call of the first."""
+    ask(writer.tap("a", 0), {"messages": []}, calls=["c1", "c2"])
+    ask(writer.tap("b", 0), answers("c1", "c9"), at_ms=20)
+
+
+def test_a_call_has_the_result_of_the_next_request(tmp_path: Path) -> None:
+    """While both are in a journal, and when they are sealed."""
+    with writing(tmp_path, limits=NEVER) as writer:
+        converse(writer)
+        eventually(lambda: len(answered(tmp_path)) == 3)
+        assert answered(tmp_path) == PAIRED
+        assert not list(tmp_path.glob("tool_calls/*/*"))
+    assert answered(tmp_path) == PAIRED
+
+
+def test_a_call_in_a_sealed_segment_is_answered_in_a_later_one(tmp_path: Path) -> None:
+    """No sealed file is written again; a reader sees one row, the later."""
+    with writing(tmp_path, limits=Limits(segment_bytes=1)) as writer:
+        ask(writer.tap("a", 0), {"messages": []}, calls=["c1", "c2"])
+        eventually(lambda: list(tmp_path.glob("exchanges/*/*")))
+        (path,) = tmp_path.glob("tool_calls/*/*.parquet")
+        before = path.read_bytes()
+        ask(writer.tap("b", 0), answers("c1", "c9"), at_ms=20)
+        eventually(lambda: is_answered(tmp_path))
+        assert path.read_bytes() == before
+    assert len(list(tmp_path.glob("tool_calls/*/*.parquet"))) > 1
+    assert answered(tmp_path) == PAIRED
+    assert list(verify(tmp_path, Tally())) == []
+
+
+def test_a_result_may_come_while_the_call_is_still_streamed(tmp_path: Path) -> None:
+    """The client read what it needed, and went on before the end."""
+    with writing(tmp_path, limits=NEVER) as writer:
+        tap = writer.tap("a", 0)
+        ask(tap, {"messages": []}, calls=["c1", "c2"], end=False)
+        ask(writer.tap("b", 0), answers("c1", "c9"), at_ms=20)
+        until(tmp_path, "exchange_id = 'b' AND outcome IS NOT NULL")
+        assert answered(tmp_path) == []
+        tap.ended(30_000_000, COMPLETE)
+    assert answered(tmp_path) == PAIRED
+
+
+def conversing(root: Path) -> Scribe:
+    """Return a scribe that has written two requests, batch by batch."""
+    scribe = Scribe(
+        root,
+        recorder_id="r",
+        redactor=Redactor(),
+        spans=None,
+        limits=NEVER,
+        clock=SYSTEM,
+    )
+    queue = RecordQueue(10**6)
+    ask(Tap(queue, "a", 0), {"messages": []}, calls=["c1", "c2"])
+    scribe.write(queue.take(0) or [])
+    ask(Tap(queue, "b", 0), answers("c1", "c9"), at_ms=20)
+    scribe.write(queue.take(0) or [])
+    return scribe
+
+
+def test_an_answer_outlives_the_process(tmp_path: Path) -> None:
+    """A journal that nobody sealed has it; so has what a recovery makes of it."""
+    scribe = conversing(tmp_path)
+    scribe._segment.journal.close()  # as the kernel does
+    assert answered(tmp_path) == PAIRED
+    assert [item.exchanges for item in recover(tmp_path)] == [2]
+    assert answered(tmp_path) == PAIRED
+    assert list(verify(tmp_path, Tally())) == []
+
+
+def test_an_answer_waits_while_it_cannot_be_written(tmp_path: Path) -> None:
+    """Until then the call has none; what the journal lacks is in no row."""
+    whole = conversing(tmp_path / "whole")
+    (path,) = (tmp_path / "whole").glob(".journal/*.arrows")
+    with full_disk(path.stat().st_size - 1):  # the answer comes last
+        scribe = conversing(tmp_path / "cut")
+    assert answered(tmp_path / "cut") == [
+        ("a", 0, "unanswered", None, None),
+        ("a", 1, "unanswered", None, None),
+    ]
+    scribe.write([])
+    assert answered(tmp_path / "cut") == PAIRED
+    for one in (scribe, whole):
+        one.close()
+    assert answered(tmp_path / "cut") == PAIRED

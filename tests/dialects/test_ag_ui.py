@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
-from reading import read
+from reading import new_results, read
 
 from sse_recorder.dialects.ag_ui import AgUi
 
@@ -91,3 +92,19 @@ def test_an_error_is_the_end() -> None:
     story = read("ag_ui", [event("RUN_ERROR", message="no", code="c")])
     assert story.kinds == ["error"]
     assert story.last("error") == "no"
+
+
+def test_results_of_the_frontend_are_messages_of_tools() -> None:
+    """The thread is the conversation."""
+    function = {"name": "confirm", "arguments": "{}"}
+    calls = [{"id": "c1", "type": "function", "function": function}]
+    request = {
+        "threadId": "t",
+        "messages": [
+            {"role": "user", "content": "Hi"},
+            {"role": "assistant", "toolCalls": calls},
+            {"role": "tool", "toolCallId": "c1", "content": "yes", "error": "late"},
+        ],
+    }
+    assert new_results("ag_ui", request) == [("c1", "yes", True, "confirm", "{}")]
+    assert AgUi.read_turn(json.dumps(request).encode()).thread == "t"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from reading import read, read_body
+from reading import new_results, read, read_body
 
 from sse_recorder.dialects.anthropic import Anthropic
 from sse_recorder.exchange import RequestHead
@@ -164,3 +164,42 @@ def test_an_answer_that_is_not_streamed_says_the_same() -> None:
     assert story.last("input_tokens") == 113
     refused = {"type": "error", "error": {"message": "no"}}
     assert read_body("anthropic", refused).last("error") == "no"
+
+
+def test_results_are_blocks_of_the_last_message() -> None:
+    """Their calls are blocks of the message before; those of a server are none."""
+    request = {
+        "messages": [
+            {"role": "user", "content": "Hi"},
+            {
+                "role": "assistant",
+                "content": [
+                    {"type": "text", "text": "Let me see"},
+                    {"type": "server_tool_use", "id": "s", "name": "web", "input": {}},
+                    {"type": "web_search_tool_result", "tool_use_id": "s"},
+                    {"type": "tool_use", "id": "t1", "name": "a", "input": {"q": 1}},
+                    {"type": "tool_use", "id": "t2", "name": "b", "input": {}},
+                ],
+            },
+            {
+                "role": "user",
+                "content": [
+                    {"type": "tool_result", "tool_use_id": "t2", "content": "sun"},
+                    {
+                        "type": "tool_result",
+                        "tool_use_id": "t1",
+                        "content": [{"type": "text", "text": "no"}],
+                        "is_error": True,
+                    },
+                    {"type": "text", "text": "go on"},
+                ],
+            },
+        ]
+    }
+    assert new_results("anthropic", request) == [
+        ("t2", "sun", False, "b", "{}"),
+        ("t1", '[{"type":"text","text":"no"}]', True, "a", '{"q":1}'),
+    ]
+    answer = {"role": "assistant", "content": "It is sunny"}
+    request["messages"] += [answer, {"role": "user", "content": "Thanks"}]
+    assert new_results("anthropic", request) == []

@@ -264,12 +264,12 @@ def test_arguments_tell_conversations_apart_that_begin_alike() -> None:
     ids=["host", "dialect", "session"],
 )
 def test_a_result_is_of_a_call_of_the_same_host_dialect_and_session(
-    other: dict[str, str],
+    other: dict[str, Any],
 ) -> None:
     """Whatever its id."""
     rows = told(
         part("A", session_id="s1", calls=[call("A", 0, "call_0")]),
-        part("B", 9, results=[result("call_0")], **{"session_id": "s1"} | other),
+        part("B", 9, results=[result("call_0")], session_id="s1")._replace(**other),
     )
     assert rows == [("B", 0, "unmatched", "Paris")]
 

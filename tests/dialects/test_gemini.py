@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from reading import read, read_body
+from reading import new_results, read, read_body
 
 from sse_recorder.dialects.gemini import Gemini
 from sse_recorder.exchange import RequestHead
@@ -124,3 +124,31 @@ def test_an_answer_may_be_one_payload_or_a_list_of_them() -> None:
     assert story.last("input_tokens") == 3
     assert story.calls == [(None, "f", "{}", None, "unanswered")]
     assert read_body("gemini", answer({"text": "Hi"})).text == "Hi"
+
+
+def test_results_are_parts_with_the_name_of_their_tool() -> None:
+    """With an id or without; both spellings of the API are read."""
+    contents = [
+        {"role": "user", "parts": [{"text": "Hi"}]},
+        {
+            "role": "model",
+            "parts": [
+                {"functionCall": {"name": "a", "args": {"q": 1}}},
+                {"functionCall": {"name": "a", "args": {"q": 2}}},
+                {"function_call": {"name": "b", "id": "x"}},
+            ],
+        },
+        {
+            "role": "user",
+            "parts": [
+                {"functionResponse": {"name": "a", "response": {"result": 1}}},
+                {"functionResponse": {"name": "a", "response": {"error": "no"}}},
+                {"function_response": {"name": "b", "id": "x", "response": {}}},
+            ],
+        },
+    ]
+    assert new_results("gemini", {"contents": contents}) == [
+        (None, '{"result":1}', False, "a", '{"q":1}'),
+        (None, '{"error":"no"}', True, "a", '{"q":2}'),
+        ("x", "{}", False, "b", "{}"),
+    ]

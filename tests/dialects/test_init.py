@@ -122,3 +122,45 @@ def test_whatever_a_peer_sends_is_read(
     for _, value in events:
         read_body(name, value, request=json.dumps(value).encode())
         dialects.recognise_event(None, json.dumps(value))
+
+
+_MEMBERS = st.sampled_from(
+    [
+        *("role", "type", "content", "parts", "tool_calls", "toolCalls", "function"),
+        *("function_call", "functionCall", "functionResponse", "tool_call_id", "id"),
+        *("call_id", "toolCallId", "tool_use_id", "name", "arguments", "input", "args"),
+        *("output", "response", "state", "text", "status", "action"),
+    ]
+)
+_WORDS_OF_REQUESTS = st.sampled_from(
+    [
+        *("user", "assistant", "model", "tool", "function", "tool_use", "tool_result"),
+        *("function_call", "function_call_output", "message", "reasoning", "text", ""),
+        *("step-start", "tool-a", "output-available", "output-error", "{", "{}"),
+    ]
+)
+_STEPS = st.recursive(
+    st.none() | st.integers() | _WORDS_OF_REQUESTS,
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(_MEMBERS, inner, max_size=6)
+    ),
+    max_leaves=20,
+)
+
+
+@pytest.mark.parametrize("name", dialects.NAMES)
+@given(
+    st.dictionaries(
+        st.sampled_from(["messages", "input", "contents", "conversation", "id"]),
+        st.lists(st.dictionaries(_MEMBERS, _STEPS, max_size=6), max_size=4) | _STEPS,
+        max_size=3,
+    )
+)
+def test_whatever_a_client_repeats_is_read(name: str, request: object) -> None:
+    """What is no step of a conversation is left out; text is text."""
+    turn = dialects.load(name).read_turn(json.dumps(request).encode())
+    assert turn.thread is None or isinstance(turn.thread, str)
+    for result in turn.results:
+        assert isinstance(result.failed, bool)
+        for text in result._replace(failed=None):  # type: ignore[arg-type]
+            assert text is None or isinstance(text, str)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from reading import read, read_body
+from reading import new_results, read, read_body
 
 from sse_recorder.dialects.openai_chat import OpenAIChat
 from sse_recorder.exchange import RequestHead
@@ -221,3 +221,56 @@ def test_an_answer_that_is_not_streamed_says_the_same() -> None:
     )
     assert story.calls == [("a", "f", "{}", None, "unanswered")]
     assert story.last("input_tokens") == 3
+
+
+def test_results_are_messages_of_tools() -> None:
+    """After the last message of the assistant, which has their calls."""
+
+    def call(tool_id: str, name: str, arguments: object) -> dict[str, Any]:
+        function = {"name": name, "arguments": arguments}
+        return {"id": tool_id, "type": "function", "function": function}
+
+    messages: list[dict[str, Any]] = [
+        {"role": "system", "content": "Be brief"},
+        {"role": "user", "content": [{"type": "text", "text": "Hi"}]},
+        {"role": "assistant", "tool_calls": [call("c0", "a", "{}")]},
+        {"role": "tool", "tool_call_id": "c0", "content": "old"},
+        {
+            "role": "assistant",
+            "tool_calls": [call("c1", "a", '{"q":1}'), call("c2", "b", {"q": 2})],
+        },
+        {"role": "tool", "tool_call_id": "c1", "content": "sun"},
+        {
+            "role": "tool",
+            "tool_call_id": "c2",
+            "content": [{"type": "text", "text": "rain"}],
+        },
+    ]
+    assert new_results("openai_chat", {"messages": messages}) == [
+        ("c1", "sun", False, "a", '{"q":1}'),
+        ("c2", "rain", False, "b", '{"q":2}'),
+    ]
+
+
+def test_a_result_may_be_of_a_function_without_an_id() -> None:
+    """So it was before there were tools."""
+    function = {"name": "a", "arguments": "{}"}
+    messages = [
+        {"role": "assistant", "function_call": function},
+        {"role": "function", "name": "a", "content": "sun"},
+    ]
+    assert new_results("openai_chat", {"messages": messages}) == [
+        (None, "sun", False, "a", "{}")
+    ]
+
+
+def test_a_call_that_was_refused_is_a_call() -> None:
+    """Groq says in an error what the model had asked for; clients answer that."""
+    generation = '{"name": "search", "arguments": {"wrong": 1}}'
+    error = {"message": "no such parameter", "failed_generation": generation}
+    story = read("openai_chat", [("error", {"error": error})])
+    assert story.calls == [(None, "search", '{"wrong":1}', None, "unanswered")]
+    assert (story.kinds, story.last("error")) == (["error"], "no such parameter")
+    for other in ("", "<function=search>", '{"name": "search"}', "[]"):
+        error = {"message": "no", "failed_generation": other}
+        assert read("openai_chat", [("error", {"error": error})]).calls == []

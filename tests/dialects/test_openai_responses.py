@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
-from reading import read, read_body
+from reading import new_results, read, read_body
 
 from sse_recorder.dialects.openai_responses import OpenAIResponses
 from sse_recorder.exchange import RequestHead
@@ -175,3 +176,40 @@ def test_an_answer_that_is_not_streamed_says_the_same() -> None:
     )
     assert story.calls == [("call", "f", "{}", None, "unanswered")]
     assert story.last("output_tokens") == 5
+
+
+def test_results_are_items_of_the_input() -> None:
+    """Whatever the tool; their calls are items before them, if they are repeated."""
+    items: list[dict[str, Any]] = [
+        {"role": "user", "content": "Hi"},
+        {"type": "reasoning", "id": "rs_1"},
+        {"type": "function_call", "call_id": "c1", "name": "a", "arguments": "{}"},
+        {"type": "custom_tool_call", "call_id": "c2", "name": "b", "input": "ls"},
+        {"type": "function_call_output", "call_id": "c1", "output": "sun"},
+        {
+            "type": "custom_tool_call_output",
+            "call_id": "c2",
+            "output": [{"type": "input_text", "text": "a.txt"}],
+            "status": "failed",
+        },
+    ]
+    assert new_results("openai_responses", {"input": items}) == [
+        ("c1", "sun", False, "a", "{}"),
+        ("c2", '[{"type":"input_text","text":"a.txt"}]', True, "b", '{"input":"ls"}'),
+    ]
+    alone = {"previous_response_id": "resp_1", "input": items[-2:-1]}
+    assert new_results("openai_responses", alone) == [("c1", "sun", False, None, None)]
+    items.append({"type": "message", "role": "assistant", "content": "It is sunny"})
+    items.append({"role": "user", "content": "Thanks"})
+    assert new_results("openai_responses", {"input": items}) == []
+
+
+def test_a_request_may_name_its_conversation() -> None:
+    """Otherwise its first words have to do."""
+
+    def thread(**request: Any) -> str | None:
+        return OpenAIResponses.read_turn(json.dumps(request).encode()).thread
+
+    assert thread(conversation="conv_1") == "conv_1"
+    assert thread(conversation={"id": "conv_1"}, input="Hi") == "conv_1"
+    assert thread(input="Hi") == thread(input="Hi") != thread(input="Ho")

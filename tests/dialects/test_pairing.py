@@ -166,3 +166,26 @@ def test_a_second_start_supersedes_too() -> None:
     assert statuses(ToolStarted("k", "i", "n"), ToolStarted("k", "i", "n")) == [
         *[(0, "superseded"), (1, "unanswered")]
     ]
+
+
+def test_what_is_left_to_the_client_is_known() -> None:
+    """Not what the provider runs, and not what has its result in the stream."""
+    ledger = ToolLedger("x")
+    for event in (
+        called("a"),
+        ToolStarted("b", "id b", "n"),
+        ToolCalled("c", "c", "n", "{}", is_hosted=True),
+        ToolStarted("d", "d", "n", is_hosted=True),
+        ToolCalled("d", None, None, None),
+        called("e"),
+        returned("e"),
+        called(None),
+    ):
+        ledger.add(event, 0, 0)
+    assert ledger.left == []
+    ledger.close()
+    assert [(key, call.tool_id) for key, call in ledger.left] == [
+        ("a", "a"),
+        ("b", "id b"),
+        ("", None),
+    ]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
-from reading import read
+from reading import new_results, read
 
 from sse_recorder.dialects.vercel_ui import VercelUi
 from sse_recorder.exchange import ResponseHead
@@ -88,3 +89,33 @@ def test_errors_and_aborts_are_told() -> None:
     """The one as an error, the other as the reason of the end."""
     assert read("vercel_ui", [event("error", errorText="no")]).last("error") == "no"
     assert read("vercel_ui", [event("abort")]).last("finish_reason") == "abort"
+
+
+def test_results_of_the_client_are_parts_of_the_last_message() -> None:
+    """Of its last step; a message of the user after it makes them old."""
+
+    def tool(key: str, state: str, **more: object) -> dict[str, object]:
+        given = {"q": key}
+        return {"type": "tool-a", "toolCallId": key, "state": state, "input": given} | (
+            more
+        )
+
+    parts = [
+        {"type": "step-start"},
+        tool("old", "output-available", output=0),
+        {"type": "step-start"},
+        {"type": "text", "text": "Let me see"},
+        tool("c1", "output-available", output={"n": 1}),
+        tool("c2", "output-error", errorText="no", type="dynamic-tool", toolName="b"),
+        tool("c3", "input-available"),
+        tool("c4", "output-available", output=1, providerExecuted=True),
+    ]
+    messages = [{"role": "user"}, {"role": "assistant", "parts": parts}]
+    request: dict[str, Any] = {"id": "chat", "messages": messages}
+    assert new_results("vercel_ui", request) == [
+        ("c1", '{"n":1}', False, "a", '{"q":"c1"}'),
+        ("c2", "no", True, "b", '{"q":"c2"}'),
+    ]
+    assert VercelUi.read_turn(json.dumps(request).encode()).thread == "chat"
+    messages.append({"role": "user"})
+    assert new_results("vercel_ui", request) == []
