@@ -26,6 +26,7 @@ from sse_recorder.exchange import (
     ResponseHead,
     uuid7,
 )
+from sse_recorder.store import cassette
 from sse_recorder.store.segment import Layout, OpenSegment
 from sse_recorder.tables import Rows
 from sse_recorder.transcript import Transcript
@@ -124,6 +125,74 @@ def meibel_exchange(
         ending = Ending(outcome=outcome, error=error)
         records.append(Record(eid, Op.END, _ns(ended_ms), ending))
     return records
+
+
+def chat_exchange(
+    number: int,
+    *,
+    calls: Iterable[str] = (),
+    results: Iterable[str] = (),
+    at_ms: float = 0,
+    ended_ms: float = 100,
+) -> list[Record]:
+    """Return a chat of which the client runs the tools.
+
+    Args:
+        number: tells it from others; see `exchange_id`.
+        calls: the ids of what it calls, `search` with the id as the query.  The
+            arguments are complete after 50 ms.
+        results: the ids of calls of earlier chats that its request answers.
+        at_ms: when it began.
+        ended_ms: how long it took.
+    """
+    eid = exchange_id(number)
+    opening = Opening(
+        recorder_id=RECORDER,
+        started_at=STARTED_AT + _ns(at_ms),
+        url="https://api.example/v1/chat/completions",
+        request=RequestHead("POST", "/v1/chat/completions"),
+    )
+    head = ResponseHead(200, "OK", (("Content-Type", "text/event-stream"),))
+    answers = [
+        {"role": "tool", "tool_call_id": i, "content": f"of {i}"} for i in results
+    ]
+    body = {"messages": [{"role": "user", "content": "Hi"}, *answers]}
+    found = [
+        {
+            "index": index,
+            "id": tool_id,
+            "function": {"name": "search", "arguments": json.dumps({"q": tool_id})},
+        }
+        for index, tool_id in enumerate(calls)
+    ]
+    choice = {"delta": {"tool_calls": found}, "finish_reason": "tool_calls"}
+    frame = f"data: {json.dumps({'choices': [choice]})}\n\n".encode()
+    ending = Ending(outcome=Outcome.COMPLETE)
+    return [
+        Record(eid, Op.OPEN, 0, opening),
+        Record(eid, Op.REQUEST_DATA, 0, json.dumps(body).encode()),
+        Record(eid, Op.SENT, _ns(1)),
+        Record(eid, Op.HEAD, _ns(10), head),
+        Record(eid, Op.DATA, _ns(50), frame),
+        Record(eid, Op.END, _ns(ended_ms), ending),
+    ]
+
+
+def conversation() -> list[list[Record]]:
+    """Return chats of which the second answers one of two calls, 250 ms later."""
+    return [
+        chat_exchange(11, calls=["c1", "c2"]),
+        chat_exchange(12, results=["c1", "c9"], calls=["c3"], at_ms=300),
+        chat_exchange(13, results=["c3"], at_ms=400),
+    ]
+
+
+def cassette_with(path: Path, exchanges: Iterable[Sequence[Record]]) -> Path:
+    """Write a cassette of exchanges, and return where it is."""
+    path.write_text(
+        cassette.canonical(cassette.transcribe(one, Rows()) for one in exchanges)
+    )
+    return path
 
 
 def rows_of(records: Sequence[Record]) -> tuple[Transcript, Rows]:

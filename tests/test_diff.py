@@ -15,6 +15,7 @@ from making import records_of
 from samples import (
     Event,
     called,
+    chat_exchange,
     event,
     finished,
     meibel_exchange,
@@ -600,3 +601,17 @@ def test_a_text_is_the_same_however_it_is_cut(text: str, data: st.DataObject) ->
         return chat(*(said(n, start) for n, start in enumerate(so_far, start=1)))
 
     assert told(cut(), cut()) == []
+
+
+def test_a_result_of_the_next_request_is_no_difference() -> None:
+    """It is that request's: a recording of one exchange alone lacks it."""
+    one = recorded(chat_exchange(1, calls=["c1"]))
+    (call,) = one.tool_calls
+    told_of = replace(call, status="ok", timing="cross_request", result="sun")
+    unmatched = replace(told_of, seq=1, status="unmatched", tool_name="other")
+    other = one._replace(tool_calls=[told_of, unmatched])
+    assert told(one, other) == told(other, one) == []
+    called_else = one._replace(tool_calls=[replace(told_of, arguments='{"q":2}')])
+    assert [where for where, *_ in told(one, called_else)] == [
+        "tool_calls[0].arguments.q"
+    ]

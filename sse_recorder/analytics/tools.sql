@@ -5,7 +5,7 @@
 -- The calls of an exchange count once it has ended.  The tool that took most time comes
 -- first in its group.  The two kinds of time are never mixed: a wire bracket is in one
 -- stream; a client turnaround ends with the client's next request, and has the tool, the
--- client round it and any queue in it.
+-- client round it and any queue in it; calls made side by side have one end.
 --
 -- By: dialect, model, path, tool, day
 --
@@ -18,7 +18,7 @@
 --   unmatched: results without an open call; they may have no name
 --   p50, p95, p99, max: of result_ns - called_ns of calls answered in their stream
 --   total: sum of the same, so calls that ran side by side all count in full
---   turnaround: client turnaround: from called to its next request; one for a batch
+--   client n, p50, p95, max: of client turnarounds, next request's t0 - called
 WITH calls AS (
     SELECT
         coalesce(tool_name, '(no name)') AS tool,
@@ -53,10 +53,10 @@ SELECT
     quantile_cont(ns, 0.99) / 1e6 AS p99_ms,
     max(ns) / 1e6 AS max_ms,
     sum(ns) / 1e6 AS total_ms,
-    nullif(count(turnaround_ns), 0) AS turnarounds,
-    quantile_cont(turnaround_ns, 0.50) / 1e6 AS turnaround_p50_ms,
-    quantile_cont(turnaround_ns, 0.95) / 1e6 AS turnaround_p95_ms,
-    max(turnaround_ns) / 1e6 AS turnaround_max_ms
+    nullif(count(turnaround_ns), 0) AS client_n,
+    quantile_cont(turnaround_ns, 0.50) / 1e6 AS client_p50_ms,
+    quantile_cont(turnaround_ns, 0.95) / 1e6 AS client_p95_ms,
+    max(turnaround_ns) / 1e6 AS client_max_ms
 FROM calls
 GROUP BY "group", tool
 ORDER BY

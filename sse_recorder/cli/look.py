@@ -252,8 +252,8 @@ def _report_columns(table: pa.Table, width: int) -> list[Column]:
     columns, troubles = [], []
     for name in table.column_names[1:]:
         values = table.column(name).to_pylist()
-        title = name.replace("turnaround_", "turnaround\n").replace("_", " ")
-        if name.startswith("turnaround") and not any(values):
+        title = name.replace("client_", "client\n").replace("_", " ")
+        if name.startswith("client_") and not any(values):
             continue
         if name in _TROUBLES:
             troubles.append([f"{n:,} {name}" if n else "" for n in values])

@@ -379,8 +379,8 @@ def _tool(call: ToolCall, end_ns: int) -> _Event:
     else:
         spans.append(_Span(called_ns, call.result_ns, "█"))
     took = "" if call.duration_ns is None else f", {duration(call.duration_ns)}"
-    if is_elsewhere and took:
-        took += " turnaround"
+    if is_elsewhere and took:  # the client's turnaround
+        took = took.replace(",", ", client", 1)
     return _Event(begin_ns, label, tuple(spans), call.status + took, style)
 
 

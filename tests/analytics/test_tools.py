@@ -6,12 +6,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from samples import CHAT, called, meibel_exchange, returned, said, store_with
+from samples import (
+    CHAT,
+    called,
+    cassette_with,
+    conversation,
+    meibel_exchange,
+    returned,
+    said,
+    store_with,
+)
 
 from sse_recorder import analytics
 from sse_recorder.store.store import Store
 
 COUNTS = ["calls", "ok", "error", "unanswered", "superseded", "unmatched"]
+TURNAROUNDS = ["client_n", "client_p50_ms", "client_p95_ms", "client_max_ms"]
 TIMES = ["p50_ms", "p95_ms", "p99_ms", "max_ms", "total_ms"]
 
 BUSY = meibel_exchange(
@@ -96,3 +106,19 @@ def test_by_tool_groups_by_name(tmp_path: Path) -> None:
     found = tools(store_with(tmp_path, [BUSY, SECOND]), by="tool")
     assert [row["group"] for row in found] == ["(no name)", "fetch", "search", "slow"]
     assert all(row["group"] == row["tool_name"] for row in found)
+
+
+def test_client_turnarounds_are_kept_apart(tmp_path: Path) -> None:
+    """They have the client's time in them, and never mix with wire brackets."""
+    store = cassette_with(tmp_path / "c.sse.jsonl", [*conversation(), BUSY])
+    rows = {row["tool_name"]: row for row in tools(store)}
+    assert list(rows)[:2] == ["search", "fetch"]  # 300 + 300, 310
+    assert counts(rows["search"]) == ["all", "search", 5, 3, 1, 1, 0, 0]
+    assert [rows["search"][name] for name in TIMES] == pytest.approx(
+        [150, 195, 199, 200, 300]  # 100, 200
+    )
+    assert [rows["search"][name] for name in TURNAROUNDS] == pytest.approx(
+        [2, 150, 240, 250]  # 50, 250
+    )
+    assert [rows["fetch"][name] for name in TURNAROUNDS] == [None] * 4
+    assert rows["(no name)"]["unmatched"] == 2

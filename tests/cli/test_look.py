@@ -20,6 +20,8 @@ from samples import (
     MS,
     STARTED_AT,
     called,
+    cassette_with,
+    conversation,
     exchange_id,
     finished,
     meibel_exchange,
@@ -340,3 +342,17 @@ def test_the_real_program_prints_data_to_stdout_and_mistakes_to_stderr(
     assert (bad.returncode, bad.stdout) == (2, "")
     assert bad.stderr.count("\n") == 1
     assert bad.stderr.startswith("sse-recorder: where 'speed > 1': Binder Error")
+
+
+@pytest.mark.parametrize("width", [120], indirect=True)
+def test_turnarounds_have_columns_where_there_are_any(
+    root: Path, width: int, tmp_path: Path
+) -> None:
+    """Under what they are; a store without them has no room to spare for them."""
+    assert run(root, "tools").startswith("tool name ")
+    path = cassette_with(tmp_path / "c.sse.jsonl", conversation())
+    above, names, row, *_ = run(path, "tools").splitlines()
+    assert above.split() == ["client"] * 4
+    assert " ".join(names.split()).endswith("total ms n p50 ms p95 ms max ms not ok")
+    assert row.split()[-6:] == ["2", "150.0", "240.0", "250.0", "1", "unanswered"]
+    assert max(map(len, (above, names, row))) <= width

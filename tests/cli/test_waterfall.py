@@ -10,6 +10,7 @@ from samples import (
     MS,
     Event,
     called,
+    chat_exchange,
     event,
     exchange_id,
     finished,
@@ -320,3 +321,28 @@ def test_what_does_not_fit_says_so() -> None:
     assert cut("\u6f22\u6f22\u6f22", 4) == "\u6f22…"
     assert middle("/v2/sessions/one/chat", 30) == "/v2/sessions/one/chat"
     assert middle("/v2/sessions/one/chat", 12) == "/v2/se…/chat"
+
+
+def test_a_call_that_the_client_answered_goes_on_after_the_end() -> None:
+    """Its note has the turnaround, and its bar ends with the exchange."""
+    exchange, frames, (call, *_) = read(chat_exchange(1, calls=["c1"]))
+    ended = replace(
+        call,
+        status="ok",
+        timing="cross_request",
+        result_ns=2_050 * MS,
+        duration_ns=2_000 * MS,
+    )
+    open_, answered = (
+        next(
+            row
+            for row in waterfall(exchange, frames, [one], 80)
+            if "search" in row.label
+        )
+        for one in (call, ended)
+    )
+    assert (open_.note.strip(), answered.note.strip()) == (
+        "unanswered",
+        "ok, client 2.00 s",
+    )
+    assert set(answered.bar.strip()) == set(open_.bar.strip()) == {"▒"}

@@ -21,6 +21,8 @@ import pytest
 
 from sse_recorder import Recorder, Store, running
 from sse_recorder.sse import Parser
+from sse_recorder.store import cassette
+from sse_recorder.store.verify import Tally, verify
 
 CORPUS: Final = (
     Path(__file__).parents[3] / "shared" / "corpus" / "recorded_streams.jsonl"
@@ -324,3 +326,23 @@ def test_results_of_the_next_request_are_found(store: Store) -> None:
     assert len(found) >= 0.95 * len(expected)
     unmatched = store.sql("FROM tool_calls WHERE status = 'unmatched'").to_pylist()
     assert len(unmatched) == len(UNPAIRED)
+
+
+def test_tool_calls_can_be_made_again(store: Store, tmp_path: Path) -> None:
+    """Of the exchanges alone, by their times, come the rows that were recorded."""
+    whole = (
+        cassette.Whole(exchange, store.chunks(exchange.exchange_id))
+        for exchange in store.exchanges()
+    )
+    path = tmp_path / "corpus.sse.jsonl"
+    path.write_text(cassette.canonical(whole))
+    query = "FROM tool_calls ORDER BY exchange_id, seq"
+    with Store.open(path) as again:
+        rows = again.sql(query).to_pylist()
+    assert rows == store.sql(query).to_pylist()
+    assert any(row["timing"] == "cross_request" for row in rows)
+
+
+def test_a_store_of_real_conversations_is_whole(store: Store) -> None:
+    """Each row agrees with the bytes and with the requests."""
+    assert list(verify(store.path, Tally())) == []

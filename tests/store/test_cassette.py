@@ -12,7 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from making import STREAM, as_tables, records_of
-from samples import MS, STARTED_AT, exchange_id, rows_of
+from samples import (
+    MS,
+    STARTED_AT,
+    cassette_with,
+    conversation,
+    exchange_id,
+    rows_of,
+)
 
 from sse_recorder.errors import StoreError, UsageError
 from sse_recorder.exchange import (
@@ -26,6 +33,7 @@ from sse_recorder.exchange import (
     ResponseHead,
 )
 from sse_recorder.store import cassette
+from sse_recorder.store.store import Store
 from sse_recorder.tables import SCHEMAS, Rows
 
 RECORDS = records_of([b'event: status\ndata: {"a":"\xc3\xa9"}\n', b"\n", b"data: \xff"])
@@ -354,3 +362,23 @@ def test_a_cassette_that_cannot_be_read_says_so(tmp_path: Path) -> None:
     """An error of the system has the path and what to do."""
     with pytest.raises(StoreError, match="No such file or directory; make it readable"):
         cassette.read_rows(tmp_path / "nothing.sse.jsonl")
+
+
+def test_what_a_request_answers_is_made_again(tmp_path: Path) -> None:
+    """A cassette of a conversation has the results of its calls, as its store has."""
+    path = cassette_with(tmp_path / "c.sse.jsonl", conversation())
+    with Store.open(path) as store:
+        rows = store.sql("FROM tool_calls ORDER BY exchange_id, seq").to_pylist()
+    assert [
+        (r["tool_id"], r["status"], r["timing"], r["result"], r["duration_ns"])
+        for r in rows
+    ] == [
+        ("c1", "ok", "cross_request", "of c1", 250 * MS),
+        ("c2", "unanswered", "wire_bracket", None, None),
+        ("c3", "ok", "cross_request", "of c3", 50 * MS),
+        ("c9", "unmatched", "cross_request", "of c9", None),
+    ]
+    alone = cassette_with(tmp_path / "one.sse.jsonl", conversation()[:1])
+    with Store.open(alone) as store:
+        (first, _) = store.tool_calls(exchange_id(11))
+    assert (first.status, first.result) == ("unanswered", None)

@@ -30,13 +30,24 @@ from sse_recorder.exchange import (
     Record,
     RequestHead,
     ResponseHead,
+    ToolCall,
 )
 from sse_recorder.store import journal
 from sse_recorder.store.journal import Journal
 
+CALL = ToolCall(
+    exchange_id=exchange_id(1),
+    seq=0,
+    tool_id=None,
+    tool_name="\ud800",
+    result="1",
+    status="ok",
+    timing="cross_request",
+)
 EVERY_OP = [
     *records_of([b"data: a\n", b"", bytes(range(256))]),
     Record(exchange_id(1), Op.CARRY, 7, {"chunk_count": 1, "pending_ns": [1, None]}),
+    Record(exchange_id(1), Op.TOOL_CALL, 0, CALL),
 ]
 
 # Header values are Latin-1; messages and tags may hold what was not UTF-8 in a file
@@ -74,6 +85,7 @@ PAYLOADS = st.one_of(
     st.tuples(st.just(Op.HEAD), HEADS),
     st.tuples(st.just(Op.END), ENDINGS),
     st.tuples(st.just(Op.CARRY), MAPPINGS),
+    st.tuples(st.just(Op.TOOL_CALL), st.builds(ToolCall, span_id=st.text())),
 )
 RECORDS = st.builds(
     lambda eid, at_ns, what: Record(eid, what[0], at_ns, what[1]),
