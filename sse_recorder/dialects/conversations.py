@@ -112,7 +112,8 @@ class _Open:
 
     @property
     def size(self) -> int:
-        return len(self.call.arguments or "")
+        call = self.call
+        return _size(call.arguments) + 5 * _size(call.tool_id, call.tool_name)
 
     @property
     def called_at(self) -> int:
@@ -131,7 +132,10 @@ class _Waiting:
 
     @property
     def size(self) -> int:
-        return sum(len(result.result or "") for result in self.results)
+        return sum(
+            _size(one.tool_id, one.result, one.name, one.arguments)
+            for one in self.results
+        )
 
 
 class Conversations:
@@ -150,7 +154,8 @@ class Conversations:
         self._open: OrderedDict[int, _Open] = OrderedDict()
         self._open_size = 0
         self._index: dict[Key, dict[int, _Open]] = {}
-        self._answered: OrderedDict[Key, None] = OrderedDict()
+        self._answered: OrderedDict[int, None] = OrderedDict()
+        """Hashes, because an id may be of any length."""
         self._waiting: OrderedDict[str, _Waiting] = OrderedDict()
         self._waiting_size = 0
 
@@ -164,7 +169,7 @@ class Conversations:
             return []
         running = self._running.get(part.host, {})
         number = running.get(part.exchange_id, next(self._numbers))
-        waiting = _Waiting(part, number, list(part.results))
+        waiting = _Waiting(_bare(part), number, list(part.results))
         answered = list(self._match(waiting))
         if waiting.results:
             self._waiting[part.exchange_id] = waiting
@@ -176,9 +181,9 @@ class Conversations:
         self._gone(part.exchange_id, part.host)
         for tool_id in part.answered:
             self._remember((*part.scope, tool_id))
-        response = next(self._numbers)
+        response, bare = next(self._numbers), _bare(part)
         for key, call in part.calls:
-            self._add(part, key, call, response)
+            self._add(bare, key, call, response)
         if own := self._waiting.get(part.exchange_id):
             own.count = part.rows
         answered = list[ToolCall]()
@@ -317,7 +322,7 @@ class Conversations:
             return
         for result in waiting.results:
             keys = _repeats(waiting.part, result)
-            if any(key in self._answered for key in keys):
+            if any(hash(key) in self._answered for key in keys):
                 self.found["repeated"] += 1
                 continue
             self.found["unmatched"] += 1
@@ -334,8 +339,8 @@ class Conversations:
         return waiting
 
     def _remember(self, key: Key) -> None:
-        self._answered[key] = None
-        self._answered.move_to_end(key)
+        self._answered[hash(key)] = None
+        self._answered.move_to_end(hash(key))
         while len(self._answered) > 2 * self._calls_max:
             self._answered.popitem(last=False)
 
@@ -370,6 +375,15 @@ def _fits(
         has_ids = one.call.tool_id is not None and result.tool_id is not None
         return not is_elsewhere and not (way == "order" and has_ids)
     return not (is_elsewhere and _same(one.arguments, given) is False)
+
+
+def _bare(part: Part) -> Part:
+    """Return what must be kept of an exchange as long as its calls or results are."""
+    return part._replace(results=(), calls=(), answered=())
+
+
+def _size(*texts: str | None) -> int:
+    return sum(len(text) for text in texts if text is not None)
 
 
 def _same(one: str | None, other: str | None) -> bool | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import tracemalloc
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -434,7 +435,7 @@ def test_the_oldest_calls_are_forgotten() -> None:
         ("B", "unmatched"),
     ]
     machine = Conversations()
-    long = "x" * (BYTES_MAX // 2)
+    long = "x" * (BYTES_MAX // 2 - 100)
     for number in range(3):
         one = call(f"A{number}", 0, f"c{number}", arguments=long)
         hear(machine, part(f"A{number}", calls=[one]))
@@ -455,6 +456,21 @@ def test_the_results_that_waited_longest_are_given_up() -> None:
         ("B0", "unmatched"),
         ("B1", "unmatched"),
     ]
+
+
+def test_a_call_that_waits_keeps_nothing_else_of_its_exchange() -> None:
+    """Neither what the request had brought, nor what the client did not ask for."""
+    machine = Conversations()
+    tracemalloc.start()
+    try:
+        for number in range(20):
+            brought = [result(f"x{number}", f"{number}" * (1 << 20))]
+            one = call(f"A{number}", 0, f"c{number}")
+            hear(machine, part(f"A{number}", number, calls=[one], results=brought))
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 8 << 20
 
 
 def test_nothing_is_left_of_what_is_over() -> None:
