@@ -228,18 +228,20 @@ class ToolCall:
     arguments: str | None = None
     """JSON, as the stream had it."""
     result: str | None = None
-    """JSON, as the stream had it."""
+    """JSON, as the stream had it, or the client's next request."""
     status: str
     """`ok`, `error`, `unanswered`, `superseded` or `unmatched`."""
     timing: str
-    """`wire_bracket` (call and result in one stream) or `cross_request`."""
+    """`wire_bracket` (call and result in one stream) or `cross_request` (the result is
+    in the client's next request, and its time that request's t0)."""
     first_ns: int | None = None
     """First sign of the call."""
     called_ns: int | None = None
     """Its arguments were complete."""
     result_ns: int | None = None
     duration_ns: int | None = None
-    """`result_ns - called_ns`; null without both."""
+    """`result_ns - called_ns`; null without both.  Across requests this is the client's
+    turnaround: the tool, with all that the client does round it."""
     call_frame: int | None = None
     result_frame: int | None = None
     result_exchange_id: str | None = None

@@ -8,7 +8,8 @@ they cannot disagree.
     Record ──▶ Transcript ──▶ chunks      one row a read
                    │     └──▶ frames      one row a frame, with its kind
                    │     └──▶ tool_calls  one row a call, when it is closed
-                   └────────▶ exchanges   one row, when the exchange is over
+                   ├────────▶ exchanges   one row, when the exchange is over
+                   └────────▶ part        what it is to its conversation
 
 Memory is bounded by the open frame and the open tool calls, however long the stream; a
 long request body waits in a file (see `spool`).  A body that is not an event stream

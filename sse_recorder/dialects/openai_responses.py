@@ -205,7 +205,10 @@ class OpenAIResponses(Dialect):
         is_hosted = type_ in _HOSTED or item.get("execution") == "server"
         if not is_done:
             return (ToolStarted(key, call_id or key, name, is_hosted),)
-        called = self._call(key, call_id or key, name, _arguments(item))
+        called = tuple(
+            call._replace(is_hosted=is_hosted)
+            for call in self._call(key, call_id or key, name, _arguments(item))
+        )
         if type_ in _HOSTED:
             result = ToolReturned(key, compact(item), failed, _arguments(item))
             return (*called, result)
@@ -213,7 +216,7 @@ class OpenAIResponses(Dialect):
 
     def _call(
         self, key: str | None, tool_id: str | None, name: str | None, text: str | None
-    ) -> tuple[ToolEvent, ...]:
+    ) -> tuple[ToolCalled, ...]:
         """Return that a call has its arguments, unless it was told before."""
         if key in self._called:
             return ()

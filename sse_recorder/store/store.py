@@ -232,7 +232,11 @@ class Store:
 
     def tool_calls(self, exchange_id: str) -> list[ToolCall]:
         """Return the tool calls of an exchange in the order in which they began."""
-        query = "SELECT * FROM tool_calls WHERE exchange_id = ? ORDER BY seq"
+        # As the view has them, in a tenth of its time where there are many others.
+        query = (
+            "SELECT * FROM tool_calls_ns WHERE exchange_id = ? QUALIFY row_number()"
+            " OVER (PARTITION BY seq ORDER BY timing) = 1 ORDER BY seq"
+        )
         return [ToolCall(**row) for row in self.sql(query, [exchange_id]).to_pylist()]
 
     def chunks(self, exchange_id: str) -> list[Chunk]:

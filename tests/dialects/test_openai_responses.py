@@ -9,6 +9,7 @@ import pytest
 from reading import new_results, read, read_body
 
 from sse_recorder.dialects.openai_responses import OpenAIResponses
+from sse_recorder.dialects.pairing import ToolLedger
 from sse_recorder.exchange import RequestHead
 
 RESPONSE = {
@@ -213,3 +214,19 @@ def test_a_request_may_name_its_conversation() -> None:
     assert thread(conversation="conv_1") == "conv_1"
     assert thread(conversation={"id": "conv_1"}, input="Hi") == "conv_1"
     assert thread(input="Hi") == thread(input="Hi") != thread(input="Ho")
+
+
+def test_what_the_provider_runs_is_not_left_to_the_client() -> None:
+    """Neither where its beginning was told, nor where only its end was."""
+    item = {"type": "tool_search_call", "id": "t", "call_id": "t", "arguments": {}}
+    for execution, left in (("server", []), ("client", ["t"])):
+        done: dict[str, Any] = {"type": "response.output_item.done"}
+        done |= {"item": item | {"execution": execution}}
+        for events in ([done], [done | {"type": "response.output_item.added"}, done]):
+            ledger = ToolLedger("x")
+            dialect = OpenAIResponses(RequestHead("POST", "/v1/responses"))
+            for event in events:
+                for tool in dialect.read_event(None, json.dumps(event)).tools:
+                    ledger.add(tool, 0, 0)
+            ledger.close()
+            assert [call.tool_id for _, call in ledger.left] == left

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,8 @@ def test_rows_that_agree_have_no_finding(tmp_path: Path) -> None:
     assert problems(layout) == []
     with Store.open(layout.root) as opened:
         rows = opened.sql("FROM tool_calls ORDER BY exchange_id, seq").to_pylist()
+        calls = [c for n in (11, 12, 13) for c in opened.tool_calls(exchange_id(n))]
+    assert [asdict(call) for call in calls] == rows
     assert [(r["tool_id"], r["status"], r["duration_ns"]) for r in rows] == [
         ("c1", "ok", 250_000_000),
         ("c2", "unanswered", None),
