@@ -10,9 +10,14 @@ from pathlib import Path
 import httpx
 import pytest
 from imports.reading import BODY, FILES
+from samples import conversation
 from support import command, run_command
 
+from sse_recorder.cli import importing
+from sse_recorder.store import cassette
 from sse_recorder.store.store import Store
+from sse_recorder.store.verify import Tally, verify
+from sse_recorder.tables import Rows
 
 
 def run(folder: Path, *args: str, code: int = 0) -> str:
@@ -96,6 +101,22 @@ def test_exchanges_are_added_to_a_store_once(tmp_path: Path) -> None:
     query = "SELECT count(*) AS n FROM frames WHERE data = '[DONE]'"
     printed = run(tmp_path, "query", query, "--store", "store", "--format", "json")
     assert json.loads(printed) == [{"n": 7}]
+
+
+def test_imported_requests_answer_imported_calls(tmp_path: Path) -> None:
+    """As if they had been recorded; a store that has it is whole."""
+    text = cassette.canonical(
+        cassette.transcribe(records, Rows()) for records in conversation()
+    )
+    cassettes = tmp_path / "c.sse.jsonl"
+    cassettes.write_text(text, encoding="utf-8")
+    assert importing._add_to_store(conversation(), tmp_path / "store") == 3
+    query = "FROM tool_calls ORDER BY exchange_id, seq"
+    with Store.open(tmp_path / "store") as store, Store.open(cassettes) as other:
+        rows = store.sql(query).to_pylist()
+        assert rows == other.sql(query).to_pylist()
+    assert [row["status"] for row in rows] == ["ok", "unanswered", "ok", "unmatched"]
+    assert list(verify(tmp_path / "store", Tally())) == []
 
 
 def test_what_was_imported_is_replayed(tmp_path: Path) -> None:
