@@ -63,8 +63,8 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 from sse_recorder import dialects
 from sse_recorder.dialects.base import Dialect, Kind, Reading, compact
-from sse_recorder.errors import UsageError
 from sse_recorder.dialects.conversations import CROSS_REQUEST
+from sse_recorder.errors import UsageError
 from sse_recorder.exchange import Exchange, Outcome, RequestHead, ToolCall
 from sse_recorder.paths import Path, Rule, holds, written
 from sse_recorder.tables import FrameRow
