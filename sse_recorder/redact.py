@@ -353,7 +353,8 @@ class Redactor:
         self._enabled = enabled
         self._mask = frozenset(map(self._folded, mask))
         self._keep = frozenset(map(self._folded, keep))
-        patterns = tuple(patterns)
+        self.patterns = patterns = tuple(patterns)
+        """Those of the user."""
         self._text = Rules(self._is_secret_field, patterns)
         self._form = FormRules(self._is_secret_parameter, patterns)
         self._multipart = MultipartRules(self._is_secret_field, patterns)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -41,7 +41,6 @@ from sse_recorder.diff import (
     Compared,
     Divergence,
     Rules,
-    compare,
     tolerance,
 )
 from sse_recorder.errors import UsageError
@@ -50,7 +49,7 @@ from sse_recorder.faults import duration_ns
 from sse_recorder.http1.client import default_ssl_context
 from sse_recorder.paths import ignoring
 from sse_recorder.playback import MAX_SPEED, speed_of
-from sse_recorder.redrive import TAG, Given, Order, Plan, Redrive
+from sse_recorder.redrive import TAG, Given, Order, Plan, Redrive, compare_answer
 from sse_recorder.store.store import Store
 
 INTERRUPTED: Final = 130
@@ -95,7 +94,8 @@ KEYS: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
 @option(
     "--max-gap",
     metavar="TIME",
-    help="The longest wait between two requests, such as 2s or 500ms.",
+    help="The longest wait between two requests, such as 2s or 500ms; a real time at"
+    " any --speed.",
 )
 @option(
     "--order",
@@ -193,7 +193,11 @@ def redrive(**options: Any) -> int:
 
     Credentials were masked: give them with -H.  Where --to is the vendor's own host,
     OPENAI_API_KEY, ANTHROPIC_API_KEY and their like are used.  Without either the
-    header is left out.  Requests with a masked query or body are skipped.
+    header is left out.  Requests with a masked query or body are skipped.  Repeat the
+    --redact-pattern that recordings were made with: without it, nothing tells that what
+    it masked is a mask, and it is sent as stars; with it, text with stars is skipped.
+
+    Of a recording that its client left, only what it had read is compared.
 
     \b
     sse-recorder redrive recordings --to http://127.0.0.1:8000 --store after
@@ -227,6 +231,7 @@ def redrive(**options: Any) -> int:
         redriven = stack.enter_context(closing(made))
         allow_files()
         _say_what_begins(redriven, options["to"], variables)
+        _say_what_is_mixed(redriven, sources)
         is_whole = not redriven.jobs or run(_drive(redriven, options["grace_s"]))
         found = list(_compared(redriven, sources, rules)) if redriven.sent else []
     _say_what_was(redriven)
@@ -283,10 +288,15 @@ class _Source:
         self.chosen: set[str] = set()
 
     def find(self, name: str) -> str | None:
-        """Return the id of the one exchange with such a name, if there is one."""
-        with suppress(UsageError):
-            return self.store.exchange(name).exchange_id
-        return None
+        """Return the id of the one exchange with such a name, if there is one.
+
+        Raises:
+            UsageError: there are several.
+        """
+        like = "starts_with(exchange_id, $1) OR ends_with(exchange_id, $1)"
+        query = f"SELECT 1 FROM exchanges WHERE {like} LIMIT 1"  # noqa: S608 - ours
+        is_known = self.store.sql(query, [name]).num_rows
+        return self.store.exchange(name).exchange_id if is_known else None
 
 
 def _selected(
@@ -294,10 +304,11 @@ def _selected(
 ) -> Iterator[Exchange]:
     """Give the exchanges that are asked for; of one in two sources, the first."""
     seen: set[str] = set()
-    for source in sources:
+    known = [[source.find(name) for name in ids] for source in sources]
+    for source, found in zip(sources, known, strict=True):
         parts = [analytics.condition(source.store, where=where)]
         if ids:
-            names = [found for name in ids if (found := source.find(name))]
+            names = [eid for eid in found if eid]
             parts.append(f"list_contains({names}::VARCHAR[], exchange_id)")
         else:
             parts.append(_ORIGINAL)
@@ -306,9 +317,10 @@ def _selected(
                 seen.add(exchange.exchange_id)
                 source.chosen.add(exchange.exchange_id)
                 yield exchange
-    for name in ids:
-        if not any(source.find(name) in seen for source in sources):
-            sources[0].store.exchange(name)  # says what is wrong with it
+    for name, *found in zip(ids, *known, strict=True):
+        if not any(found):
+            sources[0].store.exchange(name)  # says that there is none
+        if seen.isdisjoint(found):
             raise UsageError(f"--where leaves out {name!r}: give one of the two")
 
 
@@ -359,7 +371,8 @@ def _compared(
             left = sides[eid].load(original)
             found = recorded.get(eid, [])
             for answer in found:
-                divergences = compare(left, answers.load(answer), rules, place)
+                right = answers.load(answer)
+                divergences = compare_answer(left, right, rules, place)
                 yield Compared(original, answer, divergences)
             for _ in range(times - len(found)):  # what the recorder lost
                 lost = Divergence(place, Change.MISSING, left="the new recording")
@@ -415,6 +428,17 @@ def _say_what_begins(redriven: Redrive, to: str, variables: Mapping[str, str]) -
         say(f"Masked, so left out: {names}; give it with -H 'NAME: VALUE'.")
 
 
+def _say_what_is_mixed(redriven: Redrive, sources: Sequence[_Source]) -> None:
+    is_source = any(
+        source.store.path.resolve() == redriven.store.resolve() for source in sources
+    )
+    if redriven.jobs and is_source:
+        say(
+            f"The answers go into {redriven.store}, which is a source; replays of it"
+            " will find today's answers, too: give --store another folder."
+        )
+
+
 def _say_what_was(redriven: Redrive) -> None:
     text = f"Sent {counted(redriven.sent, 'request')}"
     if redriven.unanswered:
@@ -431,7 +455,7 @@ def _say_what_was(redriven: Redrive) -> None:
         say(f"{counted(redriven.held, 'request')} waited for earlier ones.")
     if redriven.lateness.count:
         say(f"Lateness: {redriven.lateness}")
-    if redriven.jobs and _is_silent(redriven):
+    if redriven.sent and _is_silent(redriven):
         say("The server answered none: start it, or mend --to.")
 
 

@@ -59,7 +59,7 @@ class Plan:
     speed: float = 1.0
     """How many times as fast as recorded; `MAX_SPEED` for no waiting."""
     max_gap_ns: int | None = None
-    """The longest wait between two arrivals, before the speed is applied."""
+    """The longest wait between two arrivals: a real time, as in a replay."""
     concurrency: int | None = None
     """How many requests may be open; None for 500, and for 10 at `MAX_SPEED`."""
     order: Order = Order.SESSION
@@ -84,12 +84,12 @@ class Plan:
 
     def due_ns(self, started_at: Iterable[int]) -> list[int]:
         """Return when requests are due, since the first, by when they had begun."""
-        due, before, now = [], None, 0
+        due, before, now = [], None, 0.0
         for moment in started_at:
-            gap = 0 if before is None else moment - before
+            gap = 0.0 if before is None else (moment - before) / self.speed
             before = moment
             now += gap if self.max_gap_ns is None else min(gap, self.max_gap_ns)
-            due.append(0 if self.speed == MAX_SPEED else round(now / self.speed))
+            due.append(round(now))
         return due
 
 

@@ -8,6 +8,11 @@ Masks are never sent.  A header that has one is left out unless its value is giv
 A body or a query with one cannot be sent truthfully, and neither can a request that was
 not recorded whole: these are skipped, with the reason.  A mask in a body is known by
 this: put something else in the place of its stars and it would be masked again.
+
+What a pattern of the user's has masked is not known by that, for nobody can tell what
+the pattern would match.  So where there are such patterns, a body of text with a star
+is skipped, whatever the star is.  Where the recordings were made with a pattern that is
+not given here, nothing tells that its stars are masks, and they are sent.
 """
 
 from __future__ import annotations
@@ -27,7 +32,7 @@ from sse_recorder.exchange import (
     header,
 )
 from sse_recorder.http1 import framing
-from sse_recorder.redact import PLACEHOLDER, Redactor
+from sse_recorder.redact import PLACEHOLDER, BodyMask, Redactor
 
 if TYPE_CHECKING:
     import httpx
@@ -121,15 +126,17 @@ class Given:
         } | set(self.keys.values())
         patterns = [re.escape(s) for s in sorted(secrets) if len(s) >= _SECRET_MIN]
         rules["patterns"] = (*rules.get("patterns", ()), *patterns)
-        return _Redactor(names, **rules)
+        return _Redactor(names, len(patterns), **rules)
 
 
 class _Redactor(Redactor):
     """A redactor that knows more headers that are secret, and no more fields."""
 
-    def __init__(self, names: frozenset[str], **rules: Any) -> None:
+    def __init__(self, names: frozenset[str], given: int, **rules: Any) -> None:
         super().__init__(**rules)
         self._names = names
+        self.given = given
+        """How many of its patterns are for what was given, and masked nothing yet."""
 
     def headers(self, headers: Headers) -> Headers:
         return tuple(
@@ -244,6 +251,8 @@ def unsendable(exchange: Exchange, redactor: Redactor) -> str | None:
         return "its query holds a secret that was masked"
     if _is_masked(exchange, redactor):
         return "its body holds a secret that was masked"
+    if _may_be_masked(exchange, redactor):
+        return "its body may hold a secret that --redact-pattern masked"
     return None
 
 
@@ -261,6 +270,17 @@ def _is_masked(exchange: Exchange, redactor: Redactor) -> bool:
     if _NINES.search(body):
         others.append(_NINES.sub(lambda nines: nines[0].replace(b"9", b"8"), body))
     return any(_masks_again(redactor, head, body, other) for other in others)
+
+
+def _may_be_masked(exchange: Exchange, redactor: Redactor) -> bool:
+    """Return whether a star in a request's body may be of a user's pattern."""
+    given = redactor.given if isinstance(redactor, _Redactor) else 0
+    headers = exchange.request_headers
+    if len(redactor.patterns) == given or header(headers, "content-encoding"):
+        return False
+    head = RequestHead(exchange.method, exchange.target, headers)
+    is_text = type(redactor.body(head)) is not BodyMask  # the one that masks nothing
+    return is_text and b"*" in exchange.request_body
 
 
 def _filled(filling: bytes, stars: re.Match[bytes]) -> bytes:

@@ -16,7 +16,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from threading import Timer
 from typing import Any
@@ -25,12 +25,20 @@ from xml.etree import ElementTree as ET
 import pytest
 from cli.commands import recorded
 from live import JSON, live, request
+from redrive.again import redrive_of
 from samples import exchange_id, store_with
 from support import PATIENCE_S, command, environment, eventually, run_command
 
 from sse_recorder import cli, config
+from sse_recorder.background import run
 from sse_recorder.cli.files import files_as_given
-from sse_recorder.cli.redrive import KEYS, _selected, _Source, _variables
+from sse_recorder.cli.redrive import (
+    KEYS,
+    _say_what_was,
+    _selected,
+    _Source,
+    _variables,
+)
 from sse_recorder.exchange import Outcome, Record
 from sse_recorder.store import cassette
 from sse_recorder.store.store import Store
@@ -308,6 +316,64 @@ def test_what_was_sent_again_is_not_sent_again(tmp_path: Path, redrive: Run) -> 
     with Store.open(store) as opened:
         named = _selected([_Source(opened)], again[:1], None)
         assert [exchange.exchange_id for exchange in named] == again[:1]
+
+
+def test_that_answers_go_into_a_source_is_told(tmp_path: Path, redrive: Run) -> None:
+    """It is the default, and what replays that folder would answer by today's."""
+    made(tmp_path, request(1))
+    with live() as server:
+        beside = redrive(tmp_path, server.url, "--store", "./recordings", code=0)
+        apart = redrive(tmp_path, server.url, code=0)
+    line = (
+        "The answers go into recordings, which is a source; replays of it will find"
+        " today's answers, too: give --store another folder."
+    )
+    assert beside.stderr.splitlines().count(line) == 1
+    assert "another folder" not in apart.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "where", "why"),
+    [
+        (exchange_id(2)[:-1], "", "recordings: 3 exchanges with an id like"),
+        ("nonsense", "", "one.sse.jsonl: no exchange with an id like 'nonsense'"),
+        (exchange_id(3), "path < '/3'", f"--where leaves out '{exchange_id(3)}'"),
+    ],
+)
+def test_what_is_wrong_with_an_id_is_told_of_the_source_that_knows_it(
+    three: Path, redrive: Run, name: str, where: str, why: str
+) -> None:
+    """Whichever of the sources that is."""
+    args = ("recordings", "--exchange", name, *(("--where", where) if where else ()))
+    done = redrive(three, nowhere(), *args, source="one.sse.jsonl", code=2)
+    assert why in done.stderr.splitlines()[-1]
+
+
+def test_what_a_client_did_is_no_difference(tmp_path: Path, redrive: Run) -> None:
+    """Of a recording that was left, what is there is compared."""
+    left: dict[str, Any] = {"outcome": Outcome.CLIENT_ABORT, "text": "H"}
+    path = "/v2/sessions/one/chat/stream"
+    made(
+        tmp_path,
+        request(1, path=path, **left),
+        request(2, 1, path=path + "?else", **left),
+    )
+    with live() as server:
+        done = redrive(tmp_path, server.url, "--format", "jsonl", code=1)
+    (row,) = [json.loads(line) for line in done.stdout.splitlines()]
+    assert (row["left_id"], row["where"]) == (exchange_id(2), "exchange[1].text")
+
+
+def test_who_stops_before_anything_is_sent_is_not_told_of_a_silent_server(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """None was asked, so none is silent."""
+    redriven = redrive_of(tmp_path, [request(1)], nowhere())
+    redriven.stop()
+    with closing(redriven):
+        run(redriven.run())
+    _say_what_was(redriven)
+    assert capsys.readouterr().err == "Sent 0 requests, 1 not sent.\n"
 
 
 def open_and_due(folder: Path) -> None:

@@ -27,11 +27,13 @@ from sse_recorder.redrive.order import (
         ({}, [0, 10, 5_010]),
         ({"speed": 2}, [0, 5, 2_505]),
         ({"max_gap_ns": 1_000 * MS}, [0, 10, 1_010]),
-        ({"max_gap_ns": 1_000 * MS, "speed": 10}, [0, 1, 101]),
+        ({"max_gap_ns": 1_000 * MS, "speed": 10}, [0, 1, 501]),
+        ({"max_gap_ns": 100 * MS, "speed": 10}, [0, 1, 101]),
         ({"speed": MAX_SPEED}, [0, 0, 0]),
+        ({"max_gap_ns": 100 * MS, "speed": MAX_SPEED}, [0, 0, 0]),
     ],
 )
-def test_gaps_are_capped_and_then_scaled(
+def test_gaps_are_scaled_and_then_capped(
     options: dict[str, Any], due_ms: list[int]
 ) -> None:
     """As those of a replay are; the first request is due at once."""

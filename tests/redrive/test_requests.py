@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import gzip
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from live import JSON, Asked, Live, live, request
@@ -13,7 +15,9 @@ from redrive.again import answers, redrive_of, sent
 from samples import exchange_id
 
 from sse_recorder.errors import UsageError
-from sse_recorder.exchange import Headers, Outcome, Record, ResponseHead
+from sse_recorder.exchange import Headers, Outcome, Record, RequestHead, ResponseHead
+from sse_recorder.redact import Redactor
+from sse_recorder.redrive import Redrive
 from sse_recorder.redrive.requests import Given
 from sse_recorder.store.store import Store
 from sse_recorder.tables import SCHEMAS
@@ -31,6 +35,7 @@ MULTIPART = (("Content-Type", "multipart/form-data; boundary=x"),)
 MULTIPART_BODY = (
     '--x\r\nContent-Disposition: form-data; name="password"\r\n\r\nhunter2\r\n--x--'
 )
+BINARY = (("Content-Type", "application/octet-stream"),)
 MASKED: list[tuple[Headers, str]] = [
     (JSON, '{"api_key":"hunter2hunter2"}'),
     (JSON, '{"a":{"password":"x"}}'),
@@ -50,7 +55,7 @@ INNOCENT: list[tuple[Headers, str]] = [
     (JSON, '{"max_tokens":9999,"list":[9,99],"message":"sk-***"}'),
     (JSON, '{"message":"the password is *secret*, 99 %"}'),
     (FORM, "a=***&b=9999"),
-    ((("Content-Type", "application/octet-stream"),), '{"password":"****"}'),
+    (BINARY, '{"password":"****"}'),
 ]
 TARGET = "/v1/a%2Fb/../c//?x=%7e&y=[1]&z=a+b"
 HEADERS: Headers = (
@@ -220,6 +225,55 @@ def test_a_coded_body_is_sent_as_it_is(server: Live) -> None:
 def test_a_body_that_was_never_masked_is_sent(server: Live) -> None:
     """Whoever records without redaction has the secret, with stars in it or without."""
     assert came(server, "/unmasked").body == NEVER_MASKED
+
+
+BY_PATTERN = [
+    (r"\d{16}", "4111111111111111"),
+    (r"CUST-\d+", "CUST-12345"),
+    (r"name is (\w+ \w+)", "name is Jo Doe"),
+]
+
+
+@pytest.mark.parametrize(("pattern", "text"), BY_PATTERN)
+def test_what_a_pattern_may_have_masked_is_not_sent(
+    tmp_path: Path, pattern: str, text: str
+) -> None:
+    """What the pattern would match again, nobody can tell from its stars."""
+    body = f'{{"message":"{text}"}}'.encode()
+    redactor = Redactor(patterns=[pattern])
+    masked = redactor.whole_body(RequestHead("POST", "/", JSON), body)
+    assert b"*" in masked
+    made = [
+        request(1, body=masked),
+        request(2, headers=BINARY, body=masked),
+        request(3, headers=(*JSON, ("Content-Encoding", "gzip")), body=CODED),
+        request(4),
+        request(5, body=f'{{"message":"{KEY}"}}'.encode()),
+    ]
+    for other in (redactor, Given().redactor(patterns=[pattern])):
+        options = {"redactor": other}
+        with closing(_unsent(tmp_path, made, **options)) as redrive:
+            sent = [job.exchange.exchange_id for job in redrive.jobs]
+            skipped = {x.exchange_id: reason for x, reason in redrive.skipped}
+        assert sent == [exchange_id(n) for n in (2, 3, 4)]
+        assert skipped == {
+            exchange_id(1): "its body may hold a secret that --redact-pattern masked",
+            exchange_id(5): "its body holds a secret that was masked",
+        }
+
+
+def test_what_is_given_has_masked_nothing_yet(tmp_path: Path) -> None:
+    """That its value is looked for in answers says nothing of stars in requests."""
+    given = Given(["x-api-key: my-own-credential"])
+    made = [request(1, body=b'{"message":"**bold**"}')]
+    with closing(_unsent(tmp_path, made, given=given)) as redrive:
+        assert (len(redrive.jobs), redrive.skipped) == (1, [])
+
+
+def _unsent(tmp_path: Path, made: list[Sequence[Record]], **options: Any) -> Redrive:
+    folder = tmp_path / f"{len(list(tmp_path.iterdir()))}"
+    folder.mkdir()
+    return redrive_of(folder, made, "http://127.0.0.1:1", **options)
 
 
 def test_what_cannot_be_sent_truthfully_is_skipped_with_its_reason(
