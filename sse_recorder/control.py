@@ -54,7 +54,7 @@ class ControlServer(EndpointServer):
             raise UsageError(
                 f"events={values[0][:20]} is no number of events: give 1 or more"
             )
-        responses = len(self._replay.playing)
+        responses = len(self._replay.awaiting_release())
         self._replay.release(int(values[0]))
         send_json(stream, HTTPStatus.OK, {"responses": responses})
 

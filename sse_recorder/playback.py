@@ -296,6 +296,11 @@ class Player:
         return self._released is not None
 
     @property
+    def awaits_release(self) -> bool:
+        """Whether a step waits for a release, and not for the client to leave."""
+        return self.due_ns is None and self._next is not None
+
+    @property
     def due_ns(self) -> int | None:
         """When the next step is due; None after the last, and before a release."""
         self._next = self._next or next(self._steps, None)

@@ -197,7 +197,7 @@ class Repertoire:
             self.missed += 1
             if len(self.misses) < _MISSES_KEPT:
                 self.misses.append(miss)
-        return miss.to_json(_describe)
+        return miss.to_json(describe)
 
     def note_end(self, answer: Answer, player: Player, now_ns: int) -> None:
         """Note how the replay of an answer went, once, when it is over or was left."""
@@ -266,7 +266,7 @@ class Repertoire:
             "missed": self.missed,
             "misses": [
                 {"method": miss.method, "path": miss.path}
-                | cast("dict[str, object]", miss.to_json(_describe)["error"])
+                | cast("dict[str, object]", miss.to_json(describe)["error"])
                 for miss in self.misses
             ],
             "skipped": self.skipped,
@@ -362,7 +362,8 @@ def _recording(source: str, exchange: Exchange, chunks: Iterable[Chunk]) -> Reco
     return recording
 
 
-def _describe(recording: Recording) -> dict[str, object]:
+def describe(recording: Recording) -> dict[str, object]:
+    """Return how a recording is named where a miss is told."""
     exchange = recording.exchange
     return {
         "exchange_id": exchange.exchange_id,

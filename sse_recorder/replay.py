@@ -114,16 +114,21 @@ class ReplayServer(Repertoire):
     def release(self, events: int = 1) -> None:
         """Let the next events of every response go, in step mode; from any thread.
 
-        What is released while nothing is asked for is for the next request.
+        What is released while no response waits for it is for the next request.
         """
         assert self._loop is not None, "start() comes first"
         self._loop.call_soon_threadsafe(self._release, events)
 
     def _release(self, events: int) -> None:
-        if not self.playing:
+        waiting = self.awaiting_release()
+        if not waiting:
             self._waiting += events
-        for replay in tuple(self.playing):
+        for replay in waiting:
             replay.release(events)
+
+    def awaiting_release(self) -> list[_Replay]:
+        """Return the responses that have something to release."""
+        return [replay for replay in self.playing if replay.awaits_release]
 
     def released(self) -> int | None:
         """Return how many events the next response may begin with; None for all."""
@@ -227,6 +232,14 @@ class _Replay:
             other.request_data(data, at_ns)
         if not self._stream.finished:
             other.request_end(at_ns, trailers)
+
+    @property
+    def awaits_release(self) -> bool:
+        """Whether it has something to release, as far as can be seen."""
+        # What lies behind that which a client does not read is not looked at.
+        return self._player is not None and (
+            self._state == "paused" or self._player.awaits_release
+        )
 
     def release(self, events: int) -> None:
         """Let so many more events go."""

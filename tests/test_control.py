@@ -13,6 +13,7 @@ from support import PATIENCE_S
 from recordings import CHUNKS, exchange
 from sse_recorder.background import running
 from sse_recorder.control import ControlServer
+from sse_recorder.exchange import Outcome
 from sse_recorder.replay import ReplayServer
 from sse_recorder.store import cassette
 
@@ -40,10 +41,12 @@ class Both:
 
 
 @contextmanager
-def controlled(folder: Path, *, step: bool) -> Iterator[tuple[Both, httpx.Client]]:
+def controlled(
+    folder: Path, *, step: bool, **changes: object
+) -> Iterator[tuple[Both, httpx.Client]]:
     """Serve a recording, and talk to its control."""
     path = folder / "a.sse.jsonl"
-    path.write_text(cassette.dumps(exchange(), CHUNKS))
+    path.write_text(cassette.dumps(exchange(**changes), CHUNKS))
     with ExitStack() as stack:
         both = stack.enter_context(running(Both(ReplayServer(path, step=step))))
         http = httpx.Client(base_url=both.url, trust_env=False, timeout=PATIENCE_S)
@@ -61,6 +64,18 @@ def test_what_is_released_before_a_request_is_for_the_next_one(tmp_path: Path) -
     with controlled(tmp_path, step=True) as (both, http):
         assert http.post("/release?events=9").json() == {"responses": 0}
         assert ask(both).content == b"".join(chunk.data for chunk in CHUNKS)
+
+
+def test_a_release_is_told_of_those_that_take_it(tmp_path: Path) -> None:
+    """A response that is held open until its client leaves is not one of them."""
+    left = Outcome.CLIENT_ABORT
+    with controlled(tmp_path, step=True, outcome=left) as (both, http):
+        url, body = f"{both.replay.url}/chat?x=1", {"a": 1, "b": 2}
+        with httpx.stream("POST", url, json=body, trust_env=False) as answer:
+            chunks = answer.iter_raw()
+            assert http.post("/release?events=9").json() == {"responses": 1}
+            assert next(chunks) == CHUNKS[0].data
+            assert http.post("/release?events=9").json() == {"responses": 0}
 
 
 def test_a_reset_begins_again(tmp_path: Path) -> None:

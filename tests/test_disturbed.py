@@ -353,7 +353,8 @@ def test_what_a_client_left_behind_is_forgotten_and_its_rest_recorded(
             writer.close()
             await recorder.stop(grace_s=5)
             told = [line.partition(": ")[2] for line in recorder.fault_report]
-            assert told[0].startswith("delay=100ms@event:1: delay event 1 at ")
+            late = "not done: the client left before it was due, at "
+            assert told[0].startswith(f"delay=100ms@event:1: {late}")
             left = "the client left; by then there were 1 events, 11 bytes"
             assert told[1:] == [f"cut@event:3: not done: {left}"]
 

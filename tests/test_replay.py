@@ -566,7 +566,7 @@ def test_what_a_client_did_not_see_is_not_told_as_done(
 
     async def main() -> None:
         for fault, says in (
-            ("cut@ms:3600000", f"{LEFT} before it was cut"),
+            ("cut@ms:3600000", f"{LEFT} before it was due, at 3,600,000.0 ms"),
             ("stall@event:1", "stalled at 10.0 ms"),
         ):
             stall = ["stall@event:1"] if fault.startswith("cut") else []
@@ -607,7 +607,7 @@ def test_at_any_pace_only_what_was_sent_is_told(run: Run, tmp_path: Path) -> Non
             client.writer.transport.abort()
             await until_over(server)
             done, *others = server.fault_report
-            assert done.endswith("duplicate event 1 at 0.0 ms")
+            assert done.endswith("duplicated event 1 at 0.0 ms")
             assert [line.partition(";")[0] for line in others] == [
                 f"POST /chat: {fault}: {LEFT}" for fault in faults[1:]
             ]
@@ -913,6 +913,29 @@ def test_events_go_when_they_are_released(run: Run, tmp_path: Path) -> None:
                 unchunked(await client.read_until(b"0\r\n\r\n")) == PING + TWO + THREE
             )
             assert server.lateness.count == 0
+
+    run(main())
+
+
+def test_a_response_that_is_held_open_takes_no_release(
+    run: Run, tmp_path: Path
+) -> None:
+    """It has nothing left to release: what is let go is for the next request."""
+    path = left_by_its_client(tmp_path / "a.sse.jsonl")
+
+    async def main() -> None:
+        async with replaying(path, step=True) as (server, client):
+            client.send(request())
+            await client.expect(answer())
+            assert len(server.awaiting_release()) == 1
+            server.release(99)
+            await client.expect(BODY.removeprefix(answer()))
+            assert server.awaiting_release() == []
+            server.release(99)
+            async with connected(server.url) as another:
+                another.send(request())
+                await another.expect(BODY)
+                assert len(server.playing) == 2
 
     run(main())
 

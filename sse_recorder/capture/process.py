@@ -12,6 +12,10 @@ ends are the same program.  What is written blocks when the other process does n
 which is what makes the queue fill, which is what makes the tap drop: so a process that
 hangs or is stopped costs what a queue may hold, and its recordings.
 
+Who ends the recorder with Ctrl-C, or a service with all its processes, does not mean
+that what was recorded is to be lost: from its first instruction on the other process
+hears no such signal (see `signals_blocked`), and leaves when this one says so.
+
 When this process dies, the other one reads the end of the stream: it writes to the
 journal what was on its way and leaves, so that a crash here looks on the disk as if
 both had been one.  When the other one dies, a new one is started.  It recovers what is
@@ -57,6 +61,9 @@ from sse_recorder.store.recovery import Recovered
 
 PATIENCE_S: Final = 5.0
 """How long the process may be silent when it is to finish."""
+
+ENDINGS: Final = (signal.SIGINT, signal.SIGTERM)
+"""The signals that ask a program to end."""
 
 _BEAT_S: Final = 0.5
 _ATTEMPTS: Final = 2
@@ -181,6 +188,21 @@ class _Link:
                     self.send(None)
 
 
+@contextmanager
+def signals_blocked() -> Iterator[None]:
+    """Block SIGINT and SIGTERM in this thread while the block lasts.
+
+    A process that is started in it begins with them blocked.  To ignore them there is
+    too late: until it has read its modules it would die of them.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    try:
+        signal.pthread_sigmask(signal.SIG_BLOCK, ENDINGS)
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 class ScribeProcess:
     """Stands for a scribe in another process.
 
@@ -271,7 +293,7 @@ class ScribeProcess:
         path = json.dumps([str(Path(entry).absolute()) for entry in sys.path])
         ours, theirs = socket.socketpair()
         try:
-            with theirs:
+            with theirs, signals_blocked():
                 # -P: a file in this folder must not stand in for a module of Python's.
                 self._process = subprocess.Popen(  # noqa: S603 - this very program
                     [sys.executable, "-P", "-c", _PROGRAM, str(theirs.fileno()), path],
@@ -432,14 +454,13 @@ class ScribeProcess:
 
 def main(descriptor: int) -> None:
     """Be the other process: write what comes, until the peer says so or is gone."""
-    # Who ends the recorder with Ctrl-C, or a service with all its processes, does not
-    # mean that what was recorded is to be lost: the peer decides.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     with suppress(OSError):
         os.nice(_NICENESS)
     link = _Link(socket.socket(fileno=descriptor))
-    setup: Setup = _receive(link.peer)
+    try:
+        setup: Setup = _receive(link.peer)
+    except EOFError:
+        os._exit(1)  # the recorder is gone, and there is nothing yet to write
     logging.basicConfig(
         level=setup.log_level, format="sse-recorder: %(levelname)s: %(message)s"
     )

@@ -5,12 +5,17 @@ who replays a cassette waits for a database to be loaded.
 
 Whatever fails is told in one line on stderr that says what to do; the exit code is the
 error's.  A traceback is a bug of ours.
+
+Ctrl-C means what the command makes of it.  Before one begins, and after it has ended,
+it ends the program at once, by `_leave`: an exception would come out of whatever module
+is being read, as a traceback.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from importlib import import_module
@@ -60,6 +65,15 @@ class _Commands(click.Group):
         cmd_name: str,
     ) -> click.Command | None:
         return _command(cmd_name) if cmd_name in _HOMES else None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command, whose business it is from now on what Ctrl-C means."""
+        found = super().resolve_command(ctx, args)
+        if signal.getsignal(signal.SIGINT) is _leave:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        return found
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -126,10 +140,23 @@ def _parameters(command: click.Command) -> Iterator[click.Parameter]:
 
 def main() -> NoReturn:
     """Run the command line, and exit with the code that tells how it ended."""
+    _leave_at_ctrl_c()
     logging.basicConfig(
         level=logging.WARNING, format=f"{PROGRAM}: %(levelname)s: %(message)s"
     )
-    sys.exit(_run())
+    code = _run()
+    _leave_at_ctrl_c()
+    sys.exit(code)
+
+
+def _leave_at_ctrl_c() -> None:
+    # Who starts a program in the background has it ignore that.
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, _leave)
+
+
+def _leave(*_: object) -> NoReturn:
+    os._exit(INTERRUPTED)
 
 
 def _run() -> int:

@@ -13,7 +13,8 @@ Rules
 -----
 1. A worker is a process started anew, not a fork: this one has threads.
 2. It is in a session of its own, so a Ctrl-C comes to the parent alone, which then
-   tells each worker once.  The end of their sockets tells it the same: no worker
+   tells each worker once.  What a service sends to all its processes waits until the
+   worker can end in order.  The end of their sockets tells it the same: no worker
    outlives its parent, and none that hangs outlives its time to end.
 3. A worker that dies is replaced after a pause, which doubles while they die young, so
    that a fault does not become a storm.
@@ -30,12 +31,14 @@ import json
 import logging
 import signal
 import socket
+import subprocess
 import sys
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 from sse_recorder.background import run
+from sse_recorder.capture.process import ENDINGS, signals_blocked
 from sse_recorder.cli.base import counted
 from sse_recorder.cli.serve import Signals, stop_in_order
 from sse_recorder.cli.settings import Settings
@@ -266,7 +269,7 @@ class _Worker:
 
     def __init__(
         self,
-        process: asyncio.subprocess.Process,
+        process: subprocess.Popen[bytes],
         lines: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
         began_ns: int,
@@ -293,14 +296,16 @@ class _Worker:
         lines, writer = await asyncio.open_connection(sock=ours, limit=_LINE_BYTES_MAX)
         with theirs:
             number = theirs.fileno()
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-P", "-c", _PROGRAM),
-                *(str(number), json.dumps(sys.path)),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=sys.__stderr__,
-                pass_fds=(number,),
-                start_new_session=True,
-            )
+            path = json.dumps(sys.path)
+            # Not by the loop: uvloop would begin it with no signal blocked.
+            with signals_blocked():
+                process = subprocess.Popen(  # noqa: ASYNC220, S603 - it is short, and this very program
+                    [sys.executable, "-P", "-c", _PROGRAM, str(number), path],
+                    stdin=subprocess.DEVNULL,
+                    stdout=sys.__stderr__,
+                    pass_fds=(number,),
+                    start_new_session=True,
+                )
         worker = cls(process, lines, writer, began_ns)
         host, port = address
         worker._tell({"settings": settings.dumps(), "host": host, "port": port})
@@ -341,8 +346,7 @@ class _Worker:
             self._writer.write(json.dumps(message).encode() + b"\n")
 
     def _kill(self) -> None:
-        with suppress(ProcessLookupError):
-            self._process.kill()
+        self._process.kill()
 
     async def _listen(self) -> int:
         try:
@@ -352,7 +356,7 @@ class _Worker:
         except Exception as error:  # noqa: BLE001 - whatever it is, it is reported
             self._fail(f"a worker said what cannot be understood: {error!r}")
             self._kill()
-        code = await self._process.wait()
+        code = await asyncio.to_thread(self._process.wait)
         self._writer.close()
         self._fail(f"a worker ended as it began, with exit code {code}")
         return code
@@ -399,8 +403,9 @@ async def _record(lines: asyncio.StreamReader, parent: asyncio.StreamWriter) -> 
     loop = asyncio.get_running_loop()
     first = json.loads(await lines.readline())
     ends: Signals = asyncio.Queue()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in ENDINGS:
         loop.add_signal_handler(number, ends.put_nowait, GRACE_S)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDINGS)
     try:
         settings = Settings.loads(first["settings"])
         recorder = settings.recorder(first["host"], first["port"], reuse_port=True)

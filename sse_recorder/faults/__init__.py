@@ -211,7 +211,8 @@ class Disturbance:
         if end is not None and (not fault.done or fault.done_ns > end.done_ns):
             return f"not done: {end.spec} came before it"
         if fault.done and left_ns is not None and left_ns < fault.done_ns:
-            return f"not done: the client left before it was {fault.done}"
+            due = f"{fault.done_ns / 1e6:,.1f} ms"
+            return f"not done: the client left before it was due, at {due}"
         if fault.done:
             return fault.done
         if left_ns is not None:

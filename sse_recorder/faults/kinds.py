@@ -95,6 +95,9 @@ class _OfAnEvent(Fault):
 
     units: ClassVar[tuple[str, ...]] = ("event",)
     first_event: ClassVar[int] = 1
+    did: ClassVar[str]
+    """What is told of it."""
+    _by_ns = 0  # the event leaves so much later
 
     def __init__(self, spec: Spec, setting: Setting) -> None:
         super().__init__(spec, setting)
@@ -124,7 +127,7 @@ class _OfAnEvent(Fault):
                 if data[sent:start]:
                     yield at_ns, Data(data[sent:start])
                 held, self._held = [*self._held, (at_ns, data[start:end])], []
-                self.note(f"{self.spec.kind} event {number}", at_ns)
+                self.note(f"{self.did} event {number}", at_ns + self._by_ns)
                 yield from ((t, Data(d)) for t, d in self.change(held) if d)
                 sent = end
             yield from self._let_go()
@@ -146,6 +149,7 @@ class _Drop(_OfAnEvent):
     """`drop`."""
 
     edits: ClassVar[bool] = True
+    did: ClassVar[str] = "dropped"
 
     def change(self, held: list[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
         del held
@@ -156,6 +160,7 @@ class _Duplicate(_OfAnEvent):
     """`duplicate`."""
 
     edits: ClassVar[bool] = True
+    did: ClassVar[str] = "duplicated"
 
     def change(self, held: list[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
         yield from held
@@ -168,7 +173,7 @@ class _Duplicate(_OfAnEvent):
 class _Delay(_OfAnEvent):
     """`delay`."""
 
-    _by_ns = 0
+    did: ClassVar[str] = "delayed"
 
     def read_value(self, value: str) -> None:
         self._by_ns = duration_ns(value)

@@ -24,7 +24,7 @@ from sse_recorder.http1.server import Server
 from sse_recorder.match import Matcher, Miss
 from sse_recorder.playback import Recording
 from sse_recorder.proxy import Recorder
-from sse_recorder.repertoire import without_wishes
+from sse_recorder.repertoire import describe, without_wishes
 from sse_recorder.replay import ReplayServer
 
 
@@ -48,16 +48,7 @@ class Player(ReplayServer):
     def note_miss(self, miss: Miss[Recording]) -> dict[str, object]:
         """Count a miss, and return the JSON that tells it."""
         super().note_miss(miss)
-        return miss.to_json(_describe, command=self._command)
-
-
-def _describe(recording: Recording) -> dict[str, object]:
-    exchange = recording.exchange
-    return {
-        "exchange_id": exchange.exchange_id,
-        "method": exchange.method,
-        "path": exchange.path,
-    }
+        return miss.to_json(describe, command=self._command)
 
 
 class Nobody:
@@ -100,7 +91,7 @@ class Nobody:
     def note_miss(self, miss: Miss[Recording]) -> dict[str, object]:
         """Count a miss, and return the JSON that tells it."""
         self.misses.append(miss)
-        return miss.to_json(_describe, command=self._command)
+        return miss.to_json(describe, command=self._command)
 
     def connection_closed(self) -> None:
         """Nothing is left to do."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import signal
@@ -17,7 +18,14 @@ from capture.hearing import COMPLETE, NEVER, STREAM, hold, opening, until, writi
 from support import eventually
 
 from sse_recorder.capture import Limits, Writer, process
-from sse_recorder.capture.process import _BEAT_S, ScribeProcess, _Link, _receive
+from sse_recorder.capture.process import (
+    _BEAT_S,
+    ENDINGS,
+    ScribeProcess,
+    _Link,
+    _receive,
+    signals_blocked,
+)
 from sse_recorder.capture.tap import FLUSH_INTERVAL_S
 from sse_recorder.errors import StoreError
 from sse_recorder.exchange import Op, RawRecord, RequestHead
@@ -283,7 +291,7 @@ def test_it_leaves_when_the_recorder_is_killed(tmp_path: Path) -> None:
     """What was on its way is in the journal, which a recovery then finds abandoned."""
     program = textwrap.dedent(
         """
-        import os, signal, sys
+        import os, signal, sys, time
         from pathlib import Path
         sys.path.insert(0, sys.argv[2])
         from capture.hearing import NEVER, hold
@@ -294,6 +302,7 @@ def test_it_leaves_when_the_recorder_is_killed(tmp_path: Path) -> None:
         hold(writer.tap("open", 0), 0, end=False)
         while writer.queue.waiting_bytes or not writer._backend._unanswered:
             pass
+        time.sleep(0.1)  # they are noted before they are sent
         os.kill(os.getpid(), signal.SIGKILL)
         """
     )
@@ -314,3 +323,54 @@ def test_interrupting_everything_at_once_loses_nothing(tmp_path: Path) -> None:
             os.kill(pid_of(writer), number)
         hold(writer.tap("e", 0), 0)
     assert outcomes(tmp_path) == {"e": ("complete", None)}
+
+
+@pytest.mark.parametrize("number", ENDINGS)
+def test_interrupting_everything_as_it_begins_is_no_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """It hears no signal from its first instruction on, before it reads modules."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, sys\n"
+        "if 'capture.process' in ' '.join(sys.orig_argv):\n"
+        f"    os.kill(os.getpid(), {int(number)})\n"
+        f"    open({str(tmp_path / 'sent')!r}, 'w').close()\n",
+        encoding="utf-8",
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with writing(tmp_path / "store", own_process=True) as writer:
+        hold(writer.tap("e", 0), 0)
+    assert (tmp_path / "sent").exists()
+    assert outcomes(tmp_path / "store") == {"e": ("complete", None)}
+
+
+def test_signals_are_blocked_for_as_long_as_a_process_is_started() -> None:
+    """Here a Ctrl-C comes a little later, and is not lost."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    during = before
+
+    def interrupted() -> None:
+        nonlocal during
+        with signals_blocked():
+            signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+            during = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert during == before | set(ENDINGS)
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
+
+
+def test_a_recorder_that_is_gone_before_it_said_anything_is_no_fault() -> None:
+    """The process that it has just started leaves without a word."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        arguments = [process._PROGRAM, str(theirs.fileno()), json.dumps(sys.path)]
+        ours.close()
+        done = subprocess.run(
+            [sys.executable, "-P", "-c", *arguments],
+            pass_fds=[theirs.fileno()],
+            capture_output=True,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (1, b"")

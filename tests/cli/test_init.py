@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from importlib import import_module
@@ -16,7 +18,7 @@ from typing import NamedTuple
 import pytest
 from click.testing import CliRunner
 from samples import called, finished, meibel_exchange, returned, said, store_with
-from support import command, environment, run_command
+from support import PATIENCE_S, command, environment, run_command
 
 from sse_recorder import __version__, cli, config
 from sse_recorder.store import cassette
@@ -260,6 +262,68 @@ def test_another_command_that_is_interrupted_exits_with_130(
         assert "Traceback" not in run.stderr.text
     assert run_command("recover", cwd=tmp_path).returncode == 0
     assert not list(tmp_path.rglob("*.arrows"))
+
+
+BEGUN = (
+    "import runpy, sys, sse_recorder; print('begun', file=sys.stderr, flush=True);"
+    " runpy.run_module('sse_recorder', run_name='__main__', alter_sys=True)"
+)
+"""The program, which says when it begins: to start Python is not its business."""
+MOMENTS = [0.05 + 1.95 * n / 14 for n in range(15)]
+
+
+@pytest.mark.parametrize("args", [RECORD, ("demo",)], ids=["record", "demo"])
+@pytest.mark.parametrize(
+    "after_s",
+    [
+        pytest.param(s, id=f"{s:.2f}", marks=[pytest.mark.slow] * (n not in {1, 3}))
+        for n, s in enumerate(MOMENTS)
+    ],
+)
+def test_ctrl_c_ends_all_processes_at_any_moment(
+    tmp_path: Path, after_s: float, args: tuple[str, ...]
+) -> None:
+    """It is a signal to all of them, and none answers with a traceback."""
+    with subprocess.Popen(
+        [sys.executable, "-c", BEGUN, *args],
+        cwd=tmp_path,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        process_group=0,
+    ) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline() == "begun\n"
+        time.sleep(after_s)
+        os.killpg(process.pid, signal.SIGINT)
+        _, told = process.communicate(timeout=PATIENCE_S)
+    assert "Traceback" not in told
+    assert process.returncode in {0, 130}
+
+
+def test_ctrl_c_while_modules_are_read_ends_the_program(tmp_path: Path) -> None:
+    """It is not taken for an error of the module that is being read."""
+    (tmp_path / "rich.py").write_text(
+        "import os, signal\n"
+        "try:\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "except BaseException:\n"
+        "    raise ImportError('interrupted')\n",
+        encoding="utf-8",
+    )
+    env = environment(PYTHONPATH=str(tmp_path))
+    done = run_command("demo", cwd=tmp_path, env=env)
+    assert (done.returncode, done.stderr) == (130, "")
+
+
+def test_who_ignores_ctrl_c_goes_on(tmp_path: Path) -> None:
+    """A shell that starts a program in the background has it ignore that."""
+    ignoring = "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN);"
+    ignoring += " os.execv(sys.argv[1], sys.argv[1:])"
+    with command("demo", cwd=tmp_path, before=(sys.executable, "-c", ignoring)) as run:
+        run.stderr.until("Recording four chats")
+        assert run.stop(signal.SIGINT) == 0
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no full device")

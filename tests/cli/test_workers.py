@@ -206,6 +206,20 @@ def test_a_signal_ends_a_start_that_hangs(
     assert "Traceback" not in run.stderr.text
 
 
+def test_a_signal_to_all_processes_is_no_failure_of_a_worker(tmp_path: Path) -> None:
+    """One that is beginning ends in order, when it can."""
+    env = sitecustomize(tmp_path / "site", f"os.kill(os.getpid(), {signal.SIGTERM:d})")
+    with command(
+        *("record", "--upstream", "http://127.0.0.1:1", "--workers", "2"),
+        cwd=tmp_path,
+        env=env,
+    ) as run:
+        assert run.url.startswith("http://127.0.0.1:")
+        run.stderr.until("ended with exit code 0")
+        assert run.stop() == 0
+    assert "Traceback" not in run.stderr.text
+
+
 def test_a_command_that_was_not_begun_has_not_succeeded(tmp_path: Path) -> None:
     """Who interrupts the start does not learn that all went well."""
     hangs = "print('hangs', file=sys.stderr, flush=True); time.sleep(3600)"

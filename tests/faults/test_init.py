@@ -30,7 +30,7 @@ def test_faults_compose_in_their_order() -> None:
     disturbance = Disturbance(specs, seed=0, name="s")
     assert body_of(disturbance.apply(timeline(set()))) == FIRST + FIRST
     assert disturbance.report == [
-        "duplicate@event:1: duplicate event 1 at 20.0 ms",
+        "duplicate@event:1: duplicated event 1 at 20.0 ms",
         "cut@event:2: cut at 20.0 ms",
         "drop@event:3: not done: the response had 2 events, 22 bytes",
     ]
@@ -106,8 +106,8 @@ def test_a_client_that_leaves_does_not_see_the_rest() -> None:
     told.feed(10 * MS, SSE)
     told.feed(12 * MS, Data(FIRST))
     assert told.told(15 * MS) == [
-        "delay=1ms@event:1: delay event 1 at 12.0 ms",
-        "first-byte=9ms: not done: the client left before it was 9 ms late at 19.0 ms",
+        "delay=1ms@event:1: delayed event 1 at 13.0 ms",
+        "first-byte=9ms: not done: the client left before it was due, at 19.0 ms",
         f"drop@event:9: {LEFT} 1 events, 11 bytes",
     ]
 

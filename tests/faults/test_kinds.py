@@ -154,6 +154,21 @@ def test_one_event_is_meant(fault: str, expected: bytes, places: set[int]) -> No
     assert isinstance(steps[-1][1], End)
 
 
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        ("drop@event:2", "dropped event 2 at 20.0 ms"),
+        ("duplicate@event:2", "duplicated event 2 at 20.0 ms"),
+        ("delay=1s@event:2", "delayed event 2 at 1,020.0 ms"),
+    ],
+)
+def test_what_was_done_to_an_event_is_told(fault: str, told: str) -> None:
+    """With the time at which it was; a late event is told of when it leaves."""
+    disturbance = faults(fault)
+    list(disturbance.apply(timeline()))
+    assert disturbance.report == [f"{fault}: {told}"]
+
+
 def test_the_mark_of_a_stream_is_not_sent_twice() -> None:
     """A duplicate of the first event is an event, too, and not one with a BOM in it."""
     body = b"\xef\xbb\xbf" + FIRST
