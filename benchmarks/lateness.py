@@ -3,6 +3,7 @@
 A recording of 50 chunks a second is replayed by the replay server to 1, 100 and 500
 clients at the same time; then again by the same server on the same loop, with nothing
 changed but its timer, whose place coroutines take that sleep until each step is due.
+Both have the garbage collector as `sse-recorder replay` has it.
 
 The clients are another process, pinned to another core where there is one, so that what
 is measured is the server.  Repeat with `make bench`.
@@ -19,6 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sse_recorder.background import run
+from sse_recorder.cli.serve import spared_collections
 from sse_recorder.clock import MONOTONIC_NS
 from sse_recorder.exchange import Chunk, Exchange, Outcome
 from sse_recorder.playback import Lateness
@@ -29,6 +31,7 @@ from sse_recorder.timer import Call, Timer
 STREAMS = (1, 100, 500)
 CHUNKS_PER_S = 50
 SECONDS = 4
+GOLDEN = (5**0.5 - 1) / 2  # multiples of it fall evenly between whole numbers
 NS = 1_000_000_000
 BODY = b'event: partial_response\ndata: {"message": "' + b"x" * 120 + b'"}\n\n'
 
@@ -60,11 +63,11 @@ def cassette_text() -> str:
 
 
 def read_all(port: int, streams: int) -> None:
-    """Be so many clients, which begin at random moments of the first 20 ms."""
+    """Be so many clients, whose begins are spread over the first second."""
     pin(1)
 
     async def one(number: int) -> None:
-        await asyncio.sleep(number % 20 / 1000)
+        await asyncio.sleep(number * GOLDEN % 1)
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(b"GET /stream HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
         while await reader.read(1 << 16):
@@ -143,4 +146,5 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main())
+    with spared_collections():
+        run(main())

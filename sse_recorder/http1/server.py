@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import os
 import resource
 import socket
 import sys
@@ -32,6 +33,9 @@ from sse_recorder.http1.limits import Limits
 from sse_recorder.http1.refusal import Refusal, too_many
 
 _SWEEP_S: Final = 0.5
+# Of clients that come at once, those that do not fit try again after a second.  The
+# kernel takes it down to its own limit.
+_BACKLOG: Final = 4_096
 _TELL_NS: Final = 60_000_000_000  # at most one line a minute says that we are full
 _TURNED_AWAY_MAX: Final = 32  # connections that are being told so
 _FILES_SPARED: Final = 96  # for those, and for the rest of the process
@@ -112,6 +116,10 @@ class Server:
         except OSError as error:
             raise _listen_error(host, port, error) from error
         self._server = server
+        for sock in server.sockets:
+            # Not as `backlog`: so often does asyncio try to accept, without files, too.
+            with socket.socket(fileno=os.dup(sock.fileno())) as twin:
+                twin.listen(_BACKLOG)
         name = server.sockets[0].getsockname()
         self._address = Address(name[0], name[1])
         self._sweep_later(loop)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import resource
+import socket
 import subprocess
 import sys
 from contextlib import AsyncExitStack
@@ -113,6 +114,19 @@ def test_processes_may_share_a_port(run: Run) -> None:
         await servers[1].listen("127.0.0.1", servers[0].address[1], reuse_port=True)
         for server in servers:
             await server.close(grace_s=0)
+
+    run(main())
+
+
+def test_hundreds_may_come_at_once(run: Run) -> None:
+    """A server that is busy meanwhile makes none of them wait to try again."""
+
+    async def main() -> None:
+        async with serving(App()) as server, AsyncExitStack() as clients:
+            for _ in range(400):
+                # They block this loop, so nobody accepts.
+                client = socket.create_connection(server.address, timeout=0.9)
+                clients.enter_context(client)
 
     run(main())
 
