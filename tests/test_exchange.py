@@ -98,6 +98,7 @@ def test_the_numbers_in_journals_stay() -> None:
         "DATA": 5,
         "END": 6,
         "CARRY": 7,
+        "TOOL_CALL": 8,
     }
     assert [str(outcome) for outcome in Outcome] == [
         *["complete", "client_abort", "upstream_abort", "upstream_error"],

@@ -1568,6 +1568,7 @@ def test_nothing_is_loaded_for_tests_that_do_not_ask(project: Project) -> None:
     project.pytester.runpytest_subprocess(*others).assert_outcomes(passed=1)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("node"), reason="node is not installed")
 def test_any_client_is_recorded_once_and_replayed_without_the_api(
     project: Project,

@@ -14,9 +14,9 @@ them; those that are being told are few, and beyond them connections are just re
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import errno
 import logging
-import os
 import resource
 import socket
 import sys
@@ -118,8 +118,8 @@ class Server:
         self._server = server
         for sock in server.sockets:
             # Not as `backlog`: so often does asyncio try to accept, without files, too.
-            with socket.socket(fileno=os.dup(sock.fileno())) as twin:
-                twin.listen(_BACKLOG)
+            # And loops hide this call of theirs.
+            ctypes.CDLL(None).listen(sock.fileno(), _BACKLOG)
         name = server.sockets[0].getsockname()
         self._address = Address(name[0], name[1])
         self._sweep_later(loop)

@@ -282,7 +282,10 @@ def test_planted_secrets_are_never_below_the_store(
     assert modes == {0}
 
 
-@pytest.mark.parametrize("coding", FLUSHERS)
+@pytest.mark.parametrize(
+    "coding",
+    [pytest.param(c, marks=[pytest.mark.slow] * (c != "gzip")) for c in FLUSHERS],
+)
 def test_a_secret_in_a_coded_stream_ends_its_recording(
     tmp_path: Path, upstream: Upstream, coding: str
 ) -> None:

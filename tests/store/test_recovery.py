@@ -526,7 +526,9 @@ def test_a_damaged_journal_stops_no_other_recovery(
     assert path.with_suffix(".damaged").read_bytes() == data
 
 
-@pytest.mark.parametrize("start", [0, 7, 14])
+@pytest.mark.parametrize(
+    "start", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in (7, 14))]
+)
 def test_whatever_byte_is_changed_the_rest_is_recovered(
     tmp_path: Path, start: int
 ) -> None:
