@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from reading import read, read_body
 
@@ -113,6 +113,7 @@ _EVENTS = st.sampled_from(
 
 
 @pytest.mark.parametrize("name", dialects.NAMES)
+@settings(max_examples=40)
 @given(st.lists(st.tuples(_EVENTS, _VALUES), max_size=6))
 def test_whatever_a_peer_sends_is_read(
     name: str, events: list[tuple[str | None, object]]
