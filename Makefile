@@ -6,7 +6,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 # Half of the tests wait for other processes.
-WORKERS := $(shell echo $$(( $$(nproc 2>/dev/null || echo 2) * 2 )))
+WORKERS := $(shell echo $$(( $$(nproc 2>/dev/null || echo 2) * 3 / 2 )))
 
 # Tests start hundreds of processes of ours, which would all be compiled anew.
 unexport PYTHONDONTWRITEBYTECODE

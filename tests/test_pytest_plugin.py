@@ -1149,6 +1149,7 @@ def test_what_is_typed_destroys_nothing_of_others(project: Project) -> None:
     )
 
 
+@pytest.mark.slow
 def test_processes_share_a_cassette(project: Project) -> None:
     """None takes from it what another has put there in the same run."""
     project.write(

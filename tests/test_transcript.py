@@ -612,7 +612,14 @@ assert grown < 30_000, f"{grown} KiB more"
 """
 
 
-@pytest.mark.parametrize("kind", ["events", "line", "body", "request"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "events",
+        "body",
+        *(pytest.param(k, marks=pytest.mark.slow) for k in ("line", "request")),
+    ],
+)
 def test_memory_stays_flat_however_long_a_body(tmp_path: Path, kind: str) -> None:
     """A stream, an endless line, another body, and one that goes up: 200 MB each."""
     tests = str(Path(__file__).parent)

@@ -312,7 +312,7 @@ def interleaved(streams: Sequence[bytes], places: Sequence[set[int]]) -> list[Re
     return sorted(found, key=lambda record: record.at_ns)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=60)
 @given(
     st.tuples(STREAMS, STREAMS), st.tuples(PLACES, PLACES), STEPS, st.integers(0, 40)
 )
