@@ -20,9 +20,16 @@ from sse_recorder.errors import UsageError
 
 MONOTONIC_NS: Final[Callable[[], int]] = time.monotonic_ns  # noqa: TID251 - the one reader
 
-_NS_PER: Final = {"us": 1_000, "ms": 1_000_000, "s": 1_000_000_000, "m": 60_000_000_000}
+_NS_PER: Final = {
+    "ns": 1,
+    "us": 1_000,
+    "µs": 1_000,
+    "ms": 1_000_000,
+    "s": 1_000_000_000,
+    "m": 60_000_000_000,
+}
 # They come in headers, too: this many digits are centuries, and still fit everywhere.
-_DURATION: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(us|ms|s|m)")
+_DURATION: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*(ns|us|µs|ms|s|m)")
 
 
 def duration_ns(text: str) -> int:

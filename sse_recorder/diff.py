@@ -62,6 +62,7 @@ from enum import StrEnum
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from sse_recorder import dialects
+from sse_recorder.clock import duration_ns
 from sse_recorder.dialects.base import Dialect, Kind, Reading, compact
 from sse_recorder.dialects.conversations import CROSS_REQUEST
 from sse_recorder.errors import UsageError
@@ -78,17 +79,8 @@ _ALIGNED_MAX: Final = 1 << 22
 _RUN_KINDS: Final = (Kind.TEXT, Kind.REASONING, Kind.TOOL_CALL_DELTA)
 _TOOL_KINDS: Final = (Kind.TOOL_CALL, Kind.TOOL_RESULT)
 _THE_TEXT: Final = "(the text)"
-_DURATION: Final = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)\s*(ns|us|µs|ms|s|m)")
 _PERCENT: Final = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)\s*%")
 _DIGIT: Final = re.compile(r"\d")
-_UNITS_NS: Final = {
-    "ns": 1,
-    "us": 1_000,
-    "µs": 1_000,
-    "ms": 1_000_000,
-    "s": 1_000_000_000,
-    "m": 60_000_000_000,
-}
 
 Keys: TypeAlias = "tuple[str, ...]"
 Pair: TypeAlias = "tuple[int | None, int | None]"
@@ -161,20 +153,15 @@ def tolerance(text: str) -> Tolerance:
     for part in text.split(","):
         if match := _PERCENT.fullmatch(part.strip()):
             share = float(match[1]) / 100
-        elif (found := duration_ns(part)) is not None:
-            ns = found
-        else:
+            continue
+        try:
+            ns = duration_ns(part)
+        except UsageError:
             raise UsageError(
                 f"{text!r} is no tolerance; write 10%, 50ms, or 10%,50ms where both"
                 " have to be exceeded"
-            )
+            ) from None
     return Tolerance(share, ns)
-
-
-def duration_ns(text: str) -> int | None:
-    """Return a duration such as `50ms` or `1.5s` in nanoseconds; None if it is none."""
-    match = _DURATION.fullmatch(text.strip())
-    return match and round(float(match[1]) * _UNITS_NS[match[2]])
 
 
 class Recorded(NamedTuple):

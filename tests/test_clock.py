@@ -36,9 +36,9 @@ def test_a_fake_clock_moves_when_it_is_told_to() -> None:
 
 
 def test_a_duration_is_written_with_its_unit() -> None:
-    """Four units are known, and parts of them."""
-    assert [duration_ns(t) for t in ("2us", "1.5ms", " 2s ", "1m")] == [
-        *(2_000, 1_500_000),
+    """Five units are known, and parts of them."""
+    assert [duration_ns(t) for t in ("7ns", "2us", "2µs", "1.5 ms", " 2s ", "1m")] == [
+        *(7, 2_000, 2_000, 1_500_000),
         *(2_000_000_000, 60_000_000_000),
     ]
 

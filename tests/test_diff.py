@@ -34,7 +34,6 @@ from sse_recorder.diff import (
     align,
     compare,
     compare_lists,
-    duration_ns,
     pair,
     tolerance,
 )
@@ -353,13 +352,6 @@ def test_what_is_no_tolerance_is_refused(text: str) -> None:
     """With what to write instead."""
     with pytest.raises(UsageError, match="write 10%, 50ms"):
         tolerance(text)
-
-
-def test_a_duration_has_a_unit() -> None:
-    """A bare number would be in a unit that one has to know."""
-    assert duration_ns("250us") == 250_000
-    assert duration_ns("2m") == 120_000_000_000
-    assert duration_ns("2") is None
 
 
 # --- JSON -----------------------------------------------------------------------------

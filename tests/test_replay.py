@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import resource
 import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,6 +18,7 @@ from http1.wire import App, Peer, Run, ok, upstream
 
 from recordings import CHUNKS, MS, exchange
 from sse_recorder import playback
+from sse_recorder.cli.files import allow_files
 from sse_recorder.clock import MONOTONIC_NS
 from sse_recorder.errors import StoreError
 from sse_recorder.exchange import Chunk, Exchange, Outcome
@@ -979,3 +981,38 @@ def test_the_pace_is_for_every_response(run: Run, tmp_path: Path) -> None:
             assert MONOTONIC_NS() - began_ns >= 200 * MS
 
     run(main())
+
+
+@pytest.mark.slow
+def test_two_thousand_clients_are_served_at_once(run: Run, tmp_path: Path) -> None:
+    """All of them have begun before any has its end, and each gets every byte."""
+    chunks = [Chunk(n * 100 * MS, b"data: %d\n\n" % n) for n in range(1, 51)]
+    source = tmp_path / "long.sse.jsonl"
+    long = exchange(sent_ns=0, headers_ns=0, ended_ns=5_000 * MS)
+    source.write_text(cassette.dumps(long, chunks))
+    whole = answer(*(chunk.data for chunk in chunks)) + b"0\r\n\r\n"
+
+    async def main() -> None:
+        server = ReplayServer(source)
+        await server.start()
+
+        async def one() -> bytes:
+            async with connected(server.url) as client:
+                client.send(request())
+                return await client.read_until(b"0\r\n\r\n")
+
+        clients = asyncio.gather(*(one() for _ in range(2_000)))
+        most = 0
+        while not clients.done():
+            most = max(most, len(server.playing))
+            await asyncio.sleep(0.05)
+        await server.stop()
+        assert set(clients.result()) == {whole}
+        assert most == server.served == 2_000
+
+    given = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allow_files()
+    try:
+        run(main())
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, given)

@@ -27,7 +27,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from sse_recorder.diff import duration_ns
+from sse_recorder.clock import duration_ns
 from sse_recorder.errors import UsageError
 
 _STATISTICS: Final = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "mean": None}
@@ -106,5 +106,9 @@ def _amount(text: str, metric: str, *, is_relative: bool) -> float | None:
             return number / 100
         # Bare, a time would be in some unit that one has to know.
         return number if metric in _COUNTS or not number else None
-    ns = duration_ns(text)
-    return ns / 1e6 if ns is not None and metric in _TIMES and not is_relative else None
+    if metric not in _TIMES or is_relative:
+        return None
+    try:
+        return duration_ns(text) / 1e6
+    except UsageError:
+        return None

@@ -32,7 +32,7 @@ from sse_recorder.diff import (
 from sse_recorder.errors import UsageError
 from sse_recorder.exchange import Exchange, ToolCall
 from sse_recorder.paths import ignoring
-from sse_recorder.store.store import Store
+from sse_recorder.store.store import Store, source_and_id
 from sse_recorder.tables import FrameRow
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -161,15 +161,13 @@ def diff(
 
 def _side(name: str, store: str, stack: ExitStack) -> Side:
     """Open what an argument names."""
-    source, _, number = name.rpartition("#")
-    is_there = bool(name) and Path(name).exists()
-    is_path = is_there or "/" in name or name.endswith(".jsonl")
-    if not number and not is_there:  # an id may be cut, but not to nothing
+    source, exchange_id = source_and_id(name)
+    if not name or exchange_id == "":  # an id may be cut, but not to nothing
         raise UsageError(f"{name!r} names no exchange: give SOURCE, SOURCE#ID or an id")
-    if source and not is_there:
+    if exchange_id is not None:
         opened = stack.enter_context(Store.open(source))
-        return Side(opened, [opened.exchange(number)], is_one=True)
-    if is_path:
+        return Side(opened, [opened.exchange(exchange_id)], is_one=True)
+    if Path(name).exists() or "/" in name or name.endswith(".jsonl"):
         opened = stack.enter_context(Store.open(name))
         ended = list(opened.exchanges("outcome IS NOT NULL"))
         return Side(opened, ended, is_one=False)

@@ -6,6 +6,7 @@ import codecs
 import json
 import random
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from http import HTTPStatus
 from typing import ClassVar, Final
@@ -90,7 +91,7 @@ class _Error(Fault):
         yield at_ns, End(())
 
 
-class _OfAnEvent(Fault):
+class _OfAnEvent(Fault, ABC):
     """What is done to event N: it is held back until it is known to be one."""
 
     units: ClassVar[tuple[str, ...]] = ("event",)
@@ -103,9 +104,9 @@ class _OfAnEvent(Fault):
         super().__init__(spec, setting)
         self._held: list[tuple[int, bytes]] = []
 
+    @abstractmethod
     def change(self, held: list[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
         """Give what is sent in place of the chunks of the event."""
-        raise NotImplementedError
 
     def data(self, at_ns: int, data: bytes) -> Iterator[TimedStep]:
         return self._pass(at_ns, data, self.frames(data))
