@@ -16,7 +16,7 @@ import click
 from sse_recorder import analytics
 from sse_recorder.background import running
 from sse_recorder.cli.base import messages, say, store_option_with
-from sse_recorder.cli.look import print_report
+from sse_recorder.cli.reports import print_report
 from sse_recorder.demo import AgentServer
 from sse_recorder.proxy import Recorder
 from sse_recorder.replay import ReplayServer

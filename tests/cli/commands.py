@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
+from click.testing import CliRunner
 from support import PATIENCE_S, Running, eventually
 
+from sse_recorder.cli import every_command
 from sse_recorder.exchange import Exchange
 from sse_recorder.store.store import Store
 
@@ -38,3 +42,18 @@ def recorded(store: Path) -> list[tuple[Exchange, bytes]]:
     assert not list(store.rglob("*.arrows"))
     with Store.open(store) as opened:
         return [(x, opened.body(x.exchange_id)) for x in opened.exchanges()]
+
+
+def run(root: Path, name: str, *arguments: str) -> str:
+    """Run a command in this process, and return what it prints."""
+    command = every_command()[name]
+    result = CliRunner().invoke(
+        command, ["--store", str(root), *arguments], catch_exceptions=False
+    )
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def objects(root: Path, name: str, *arguments: str) -> Any:
+    """Run a command that prints JSON, and return it."""
+    return json.loads(run(root, name, *arguments, "--format", "json"))
