@@ -1,28 +1,31 @@
 """Named reports: one `.sql` file each, and the few lines that run them.
 
-A report is a query over the views `exchanges`, `chunks`, `frames` and `tool_calls`.
-Its file runs as it is in any DuckDB that has those views, so it can be copied, read and
-changed; here it is run on a `Store`, on all of it or on some of its exchanges.
+A report is a query over the views of a store: `exchanges`, `chunks`, `frames` and
+`tool_calls`, and those that `store/views.sql` makes of them.  Its file runs as it is
+in any DuckDB that has those views, so it can be copied, read and changed; here it is
+run on a `Store`, on all of it or on some of its exchanges.
 
 How it works
 ------------
 The comment at the top of a file is part of the report: `-- By:` lists what it can be
 grouped by, and each line `--   name: formula` says what a column or a measure means.
-What to group by is DuckDB's variable `by`, which the query reads; unset, everything is
-one group named `all`.
+What to group by is DuckDB's variable `by`, which the view `grouped` reads; unset,
+everything is one group named `all`.  `over_ns` and `limit` are variables, too.
 
 Exchanges are selected without touching the query: it becomes a subquery, and common
 table expressions outside it, named like the views, give it those rows alone.  The
 alternative, views in a schema of their own, would leave something behind on a
 connection that others use.
 
-The variable does live on the store's connection while a report runs, so two threads
-need a store each.
+The variables do live on the store's connection while a report runs, so two threads need
+a store each.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.resources import files
@@ -32,6 +35,7 @@ import pyarrow as pa
 
 from sse_recorder.errors import UsageError
 from sse_recorder.store.store import Store
+from sse_recorder.store.views import views
 
 _FORMULA = re.compile(r"^--   (\w[^:\n]*: .+)$", re.MULTILINE)
 _BY = re.compile(r"^-- By: (.+)$", re.MULTILINE)
@@ -47,10 +51,11 @@ SELECT * FROM main.chunks WHERE exchange_id IN (SELECT exchange_id FROM exchange
 SELECT * FROM main.frames WHERE exchange_id IN (SELECT exchange_id FROM exchanges)
 ), tool_calls AS NOT MATERIALIZED (
 SELECT * FROM main.tool_calls WHERE exchange_id IN (SELECT exchange_id FROM exchanges)
-)
+), {derived}
 SELECT * FROM (
 {query}
 )"""
+_DERIVED: Final = "{name} AS NOT MATERIALIZED (\n{query}\n)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +92,8 @@ def run(
     since: datetime | str | None = None,
     until: datetime | str | None = None,
     where: str | None = None,
+    over_ns: int | None = None,
+    limit: int | None = None,
 ) -> Report:
     """Run a report on a store.
 
@@ -97,6 +104,8 @@ def run(
         since: the first moment at which an exchange may have begun; see `condition`.
         until: the moment before which it began.
         where: an SQL condition on the table `exchanges`.
+        over_ns: how long a silence is that is a stall; 2 s without it.
+        limit: how many exchanges of a group `slow` has at most; 20 without it.
 
     Raises:
         UsageError: there is no such report, or an argument is wrong.
@@ -108,18 +117,35 @@ def run(
         raise UsageError(
             f"the report {name} cannot be grouped by {by!r}; choose {_one_of(known)}"
         )
-    selected = condition(store, since=since, until=until, where=where)
-    if selected != "true":
-        # DuckDB keeps the order of a subquery that is the only thing selected from.
-        bare = query.rstrip().removesuffix(";")
-        sql = _SELECTED.format(condition=selected, query=bare)
-    else:
-        sql = query
-    store.sql(f"SET VARIABLE \"by\" = '{by}'" if by else 'RESET VARIABLE "by"')
-    try:
+    sql = _selecting(query, condition(store, since=since, until=until, where=where))
+    with _variables(store, by=by, over_ns=over_ns, limit=limit):
         return Report(store.sql(sql), _FORMULA.findall(query))
+
+
+def _selecting(query: str, selected: str) -> str:
+    """Return a report's query over the exchanges that a condition selects."""
+    if selected == "true":
+        return query
+    derived = ", ".join(
+        _DERIVED.format(name=view.name, query=view.query) for view in views().values()
+    )
+    # DuckDB keeps the order of a subquery that is the only thing selected from.
+    bare = query.rstrip().removesuffix(";")
+    return _SELECTED.format(condition=selected, derived=derived, query=bare)
+
+
+@contextmanager
+def _variables(store: Store, **values: str | int | None) -> Iterator[None]:
+    """Set variables for a while; those that are None are not set."""
+    for name, value in values.items():
+        # repr, of what was checked, is SQL's way to write it, too.
+        statement = "RESET VARIABLE" if value is None else "SET VARIABLE"
+        store.sql(f'{statement} "{name}"' + ("" if value is None else f" = {value!r}"))
+    try:
+        yield
     finally:
-        store.sql('RESET VARIABLE "by"')
+        for name in values:
+            store.sql(f'RESET VARIABLE "{name}"')
 
 
 def condition(

@@ -36,6 +36,7 @@ _HOMES: Final = {
     "check": "compare",
     "demo": "demo",
     "diff": "compare",
+    "errors": "reports",
     "export": "keep",
     "import": "importing",
     "latency": "reports",
@@ -47,7 +48,10 @@ _HOMES: Final = {
     "redrive": "redrive",
     "replay": "replay",
     "show": "look",
+    "slow": "reports",
+    "stalls": "reports",
     "tools": "reports",
+    "usage": "reports",
     "verify": "keep",
 }
 """The commands, and the module of each."""

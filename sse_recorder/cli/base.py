@@ -78,6 +78,28 @@ class Lines(click.types.StringParamType):
         return [line for line in rv.splitlines() if line]
 
 
+class Read(click.ParamType[Any]):
+    """What the library reads, and explains when it cannot."""
+
+    def __init__(self, name: str, read: Callable[[str], Any]) -> None:
+        self.name = name
+        self._read = read
+
+    def convert(
+        self,
+        value: object,
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> Any:
+        """Return what the library makes of a text."""
+        if not isinstance(value, str):
+            return value
+        try:
+            return self._read(value)
+        except UsageError as error:
+            raise click.BadParameter(str(error), ctx, param) from None
+
+
 def option(*names: str, **attributes: Any) -> Callable[[F], F]:
     """Declare an option of a command."""
     return click.option(*names, cls=Option, **attributes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,7 +13,7 @@ import click
 from sse_recorder import config
 from sse_recorder.background import run
 from sse_recorder.cli import child, providers
-from sse_recorder.cli.base import counted, option, say, store_option_with
+from sse_recorder.cli.base import Read, counted, option, say, store_option_with
 from sse_recorder.cli.serve import (
     Address,
     Signals,
@@ -35,27 +35,6 @@ CONTROL_VARIABLE: Final = "SSE_RECORDER_CONTROL_URL"
 _STATUS: Final = re.compile("[45][0-9]{2}")
 _SHOWN: Final = 20
 _ID_SHOWN: Final = 8
-
-
-class _Read(click.ParamType[Any]):
-    """What the library reads, and explains when it cannot."""
-
-    def __init__(self, name: str, read: Callable[[str], Any]) -> None:
-        self.name = name
-        self._read = read
-
-    def convert(
-        self,
-        value: object,
-        param: click.Parameter | None,
-        ctx: click.Context | None,
-    ) -> Any:
-        if not isinstance(value, str):
-            return value
-        try:
-            return self._read(value)
-        except UsageError as error:
-            raise click.BadParameter(str(error), ctx, param) from None
 
 
 def _share(text: str) -> float:
@@ -82,7 +61,7 @@ def _status(text: str) -> int:
 @listen_option
 @option(
     "--speed",
-    type=_Read("speed", speed_of),
+    type=Read("speed", speed_of),
     default="1",
     show_default=True,
     metavar="N|max",
@@ -91,7 +70,7 @@ def _status(text: str) -> int:
 @option(
     "--max-gap",
     "max_gap_ns",
-    type=_Read("duration", duration_ns),
+    type=Read("duration", duration_ns),
     metavar="TIME",
     help="The longest wait, for the head or between two chunks, such as 2s or 500ms:"
     " of real time, whatever the speed.",
@@ -99,14 +78,14 @@ def _status(text: str) -> int:
 @option(
     "--ttfb",
     "ttfb_ns",
-    type=_Read("duration", duration_ns),
+    type=Read("duration", duration_ns),
     metavar="TIME",
     help="How long the response head takes to come, in place of the recorded time:"
     " of real time, also with --speed max.",
 )
 @option(
     "--jitter",
-    type=_Read("share", _share),
+    type=Read("share", _share),
     default="0%",
     show_default=True,
     metavar="SHARE",
@@ -115,7 +94,7 @@ def _status(text: str) -> int:
 @option(
     "--fault",
     "faults",
-    type=_Read("fault", parse),
+    type=Read("fault", parse),
     multiple=True,
     metavar="KIND[=VALUE][@PLACE:N]",
     help="Disturb every response, such as reset@event:12, stall=2s@bytes:500,"
@@ -156,7 +135,7 @@ def _status(text: str) -> int:
 )
 @option(
     "--on-miss",
-    type=_Read("status", _status),
+    type=Read("status", _status),
     default="404",
     show_default=True,
     metavar="STATUS",

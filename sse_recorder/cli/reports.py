@@ -1,4 +1,4 @@
-"""`latency` and `tools`: the reports.
+"""`latency`, `tools`, `stalls`, `errors`, `usage` and `slow`: the reports.
 
 A table for people has rounded numbers, is no wider than the terminal, and is followed
 by its formulas.  The other formats have the rows as the query gives them.
@@ -6,49 +6,72 @@ by its formulas.  The other formats have the rows as the query gives them.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from itertools import groupby
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import click
 import pyarrow as pa
 from rich.text import Text
 
 from sse_recorder import analytics
-from sse_recorder.cli.base import format_option, option, print_rows, store_option
+from sse_recorder.cli.base import Read, format_option, option, print_rows, store_option
 from sse_recorder.cli.columns import GAP, Column, number, print_columns, wide_console
+from sse_recorder.cli.look import ID_WIDTH
 from sse_recorder.cli.waterfall import cut, middle, printable
+from sse_recorder.clock import duration_ns
 from sse_recorder.store.store import Store
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 # Counts of calls that share a column, because most of them are zero.
 _TROUBLES: Final = ("error", "unanswered", "superseded", "unmatched")
-_TOOL_WIDTH_MIN: Final = 12
+_TEXT_WIDTH_MIN: Final = 12
+# What a terminal too narrow for everything does without, the first of them first.
+_DISPENSABLE: Final = ("path", "started_at", "last", "share_pct", "major", "p90_ms")
+# What is cut where that is not enough: what a peer or a user has named.
+_TEXTS: Final = {"tool_name", "detail", "reason", "path"}
+_IDS: Final = ("exchange_id", "latest_in", "worst")
 
 
-_since = option(
-    "--since",
-    metavar="TIME",
-    help="Only exchanges that began at or after it: 2026-11-23, 2026-11-23T10:15:00Z,"
-    " or how long ago (15m, 24h, 7d).  UTC without a zone.",
-)
-_until = option("--until", metavar="TIME", help="Only exchanges that began before it.")
-_where = option(
-    "--where",
-    metavar="SQL",
-    help="Only exchanges for which this is true, in SQL.",
-)
+def _selection(name: str) -> Callable[[F], F]:
+    """Declare the options that every report has."""
+
+    def declare(command: F) -> F:
+        for add in (
+            format_option,
+            option(
+                "--where",
+                metavar="SQL",
+                help="Only exchanges for which this is true, in SQL.",
+            ),
+            option(
+                "--until", metavar="TIME", help="Only exchanges that began before it."
+            ),
+            option(
+                "--since",
+                metavar="TIME",
+                help="Only exchanges that began at or after it: 2026-11-23,"
+                " 2026-11-23T10:15:00Z, or how long ago (15m, 24h, 7d).  UTC without"
+                " a zone.",
+            ),
+            option(
+                "--by",
+                type=click.Choice(analytics.groupings(name)),
+                help="Make groups.  Days and hours are UTC; by tool, an exchange is in"
+                " the group of every tool that it called.",
+            ),
+            store_option,
+        ):
+            command = add(command)
+        return command
+
+    return declare
 
 
 @click.command()
-@store_option
-@option(
-    "--by",
-    type=click.Choice(analytics.groupings("latency")),
-    help="Make groups.  Days are UTC.",
-)
-@_since
-@_until
-@_where
-@format_option
+@_selection("latency")
 def latency(store: str, format_: str, **selection: Any) -> None:
     """Report where time went: first byte, first content, gaps, tools, the whole.
 
@@ -58,21 +81,11 @@ def latency(store: str, format_: str, **selection: Any) -> None:
     sse-recorder latency --by model --since 24h
     sse-recorder latency --where "outcome = 'complete' AND status = 200"
     """
-    with Store.open(store) as opened:
-        print_report(analytics.run(opened, "latency", **selection), format_)
+    _run("latency", store, format_, **selection)
 
 
 @click.command()
-@store_option
-@option(
-    "--by",
-    type=click.Choice(analytics.groupings("tools")),
-    help="Make groups.  Days are UTC.",
-)
-@_since
-@_until
-@_where
-@format_option
+@_selection("tools")
 def tools(store: str, format_: str, **selection: Any) -> None:
     """Report which tools ran, how they ended and how long they took.
 
@@ -83,11 +96,86 @@ def tools(store: str, format_: str, **selection: Any) -> None:
     sse-recorder tools --by day --since 7d
     sse-recorder tools --where "session_id = '0193a0c4'" --format csv
     """
+    _run("tools", store, format_, **selection)
+
+
+@click.command()
+@_selection("stalls")
+@option(
+    "--over",
+    "over_ns",
+    type=Read("duration", duration_ns),
+    metavar="TIME",
+    help="How long a silence is that is a stall, such as 500ms or 10s; 2s without it.",
+)
+def stalls(store: str, format_: str, **selection: Any) -> None:
+    """Report silences: when nothing came that says something, and in which state.
+
+    Comments, keep-alives and status end no silence.  While a tool is open it is the
+    tool's time, and no stall.
+
+    \b
+    sse-recorder stalls --by model
+    sse-recorder stalls --over 500ms --since 24h
+    """
+    _run("stalls", store, format_, **selection)
+
+
+@click.command()
+@_selection("errors")
+def errors(store: str, format_: str, **selection: Any) -> None:
+    """Report what went wrong: refusals, broken streams, errors in them, failed tools.
+
+    An exchange may have several problems.  `show` draws the latest of each, whose id
+    is in the last column.
+
+    \b
+    sse-recorder errors --since 24h
+    sse-recorder errors --by model --format json
+    """
+    _run("errors", store, format_, **selection)
+
+
+@click.command()
+@_selection("usage")
+def usage(store: str, format_: str, **selection: Any) -> None:
+    """Report tokens, bytes and frames, and how fast they came.
+
+    Tokens are those that the API reported, never an estimate.
+
+    \b
+    sse-recorder usage --by model --since 7d
+    sse-recorder usage --by session --format csv
+    """
+    _run("usage", store, format_, **selection)
+
+
+@click.command()
+@_selection("slow")
+@option(
+    "--limit",
+    type=click.IntRange(min=1),
+    help="At most so many of each group; 20 without it.",
+)
+def slow(store: str, format_: str, **selection: Any) -> None:
+    """List the exchanges that took longest, each with the part that made it slow.
+
+    What is usual is the median of the group, so make groups (--by) where exchanges
+    differ in what they do.
+
+    \b
+    sse-recorder slow --since 24h
+    sse-recorder slow --by model --limit 5
+    """
+    _run("slow", store, format_, **selection)
+
+
+COMMANDS: Final = (latency, tools, stalls, errors, usage, slow)
+
+
+def _run(name: str, store: str, format_: str, **selection: Any) -> None:
     with Store.open(store) as opened:
-        print_report(analytics.run(opened, "tools", **selection), format_)
-
-
-COMMANDS: Final = (latency, tools)
+        print_report(analytics.run(opened, name, **selection), format_)
 
 
 def print_report(report: analytics.Report, format_: str) -> None:
@@ -99,7 +187,7 @@ def print_report(report: analytics.Report, format_: str) -> None:
         print_rows(report.table, format_)
         return
     console = wide_console()
-    columns = _report_columns(report.table, console.width)
+    columns = _fitting(dict(_columns(report.table)), console.width)
     groups = report.table.column("group").to_pylist()
     # The only group, and groups named like their rows, need no name above them.
     is_plain = set(groups) == {"all"} or groups == report.table.column(1).to_pylist()
@@ -120,24 +208,62 @@ def print_report(report: analytics.Report, format_: str) -> None:
         console.print(Text(formula, "dim"))
 
 
-def _report_columns(table: pa.Table, width: int) -> list[Column]:
-    """Return the columns of a report for people, without its groups."""
-    columns, troubles = [], []
+def _columns(table: pa.Table) -> Iterator[tuple[str, Column]]:
+    """Give the columns of a report for people by their names, without its groups."""
+    troubles = []
     for name in table.column_names[1:]:
         values = table.column(name).to_pylist()
-        title = name.replace("client_", "client\n").replace("_", " ")
         if name.startswith("client_") and not any(values):
             continue
         if name in _TROUBLES:
             troubles.append([f"{n:,} {name}" if n else "" for n in values])
-        elif pa.types.is_string(table.schema.field(name).type):
-            columns.append(Column(title, list(map(printable, values))))
         else:
-            cells = list(map(number, values))
-            columns.append(Column(title, cells, is_number=True))
+            yield name, _column(name, values)
     if troubles:
         cells = ["\n".join(filter(None, row)) for row in zip(*troubles, strict=True)]
-        columns.append(Column("not ok", cells))
-    first, *others = columns
-    room = max(width - sum(c.width + GAP for c in others), _TOOL_WIDTH_MIN)
-    return [first._replace(cells=[cut(c, room) for c in first.cells]), *others]
+        yield "not ok", Column("not ok", cells)
+
+
+def _column(name: str, values: list[Any]) -> Column:
+    title = name.replace("client_", "client\n").replace("_pct", " %").replace("_", " ")
+    if name.endswith("_pct"):
+        return Column(title, [f"{value:.1f}" for value in values], is_number=True)
+    if name in _IDS:
+        return Column("id" if name == "exchange_id" else title, _ends(values))
+    match next((value for value in values if value is not None), None):
+        case str():
+            return Column(title, [printable(value or "") for value in values])
+        case datetime():
+            return Column(f"{title} (UTC)", [_moment(value) for value in values])
+        case _:
+            return Column(title, list(map(number, values)), is_number=True)
+
+
+def _ends(ids: list[str]) -> list[str]:
+    return [one[-ID_WIDTH:] for one in ids]
+
+
+def _moment(at: datetime) -> str:
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
+
+
+def _fitting(columns: dict[str, Column], width: int) -> list[Column]:
+    """Return columns that fit a width: some left out, texts cut, as far as need be."""
+
+    def spare() -> int:
+        return width - sum(column.width + GAP for column in columns.values())
+
+    if spare() + GAP < 0:
+        columns = {
+            name: column._replace(name=column.name.replace(" ", "\n"))
+            for name, column in columns.items()
+        }
+    for name in _DISPENSABLE:
+        if spare() + GAP >= 0:
+            break
+        columns.pop(name, None)
+    for name in sorted(_TEXTS & columns.keys(), key=lambda n: -columns[n].width):
+        column = columns[name]
+        room = max(column.width + min(spare() + GAP, 0), _TEXT_WIDTH_MIN)
+        columns[name] = column._replace(cells=[cut(c, room) for c in column.cells])
+    return list(columns.values())

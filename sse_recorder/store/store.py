@@ -5,8 +5,9 @@ that moment: the sealed segments, and the journals of recorders that are still w
 `refresh` looks again.  Nothing is locked and nothing is written, so any number of
 readers can look on while recorders write.
 
-The SQL side is an in-memory DuckDB with one view a table.  It may neither install nor
-load extensions, so it never reaches for the network by itself.
+The SQL side is an in-memory DuckDB with one view a table, and with those of `views.sql`
+once a query names one: to make a view is to look at every file.  It may neither install
+nor load extensions, so it never reaches for the network by itself.
 
 What of a journal cannot be read is left out, and logged; the rest is there.
 
@@ -32,7 +33,7 @@ import pyarrow as pa
 from sse_recorder.errors import StoreError, UsageError
 from sse_recorder.exchange import Chunk, Exchange, Outcome, ToolCall
 from sse_recorder.sse import rebuild
-from sse_recorder.store import cassette
+from sse_recorder.store import cassette, views
 from sse_recorder.store.segment import (
     JournalReader,
     Layout,
@@ -88,10 +89,13 @@ class Store:
         self._live: dict[str, pa.Table] = {}
         self._damage: set[str] = set()
         """What was said of journals that cannot be read."""
+        self._has_derived_views = False
         self._lock = Lock()
         self._connection = duckdb.connect(config=_CONFIG)
         # What a query prints must not depend on where it is run.
         self._connection.execute("SET TimeZone = 'UTC'")
+        # Every view looks at every file.
+        self._connection.execute("SET parquet_metadata_cache = true")
         self.refresh()
 
     @classmethod
@@ -163,6 +167,9 @@ class Store:
     def _run(self, query: str, params: list[object]) -> pa.Table:
         # A connection does one thing at a time, and its tables are its own.
         with self._lock:
+            if not self._has_derived_views and views.mention().search(query):
+                self._connection.execute(views.script())
+                self._has_derived_views = True
             relation: duckdb.DuckDBPyRelation | None = self._connection.sql(
                 query, params=params or None
             )
@@ -314,6 +321,7 @@ class Store:
 
     def _make_views(self) -> None:
         connection = self._connection
+        self._has_derived_views = False  # they may have other columns now
         for table in SCHEMAS:
             connection.register(f"live_{table}", self._live[table])
             source = f"SELECT * FROM live_{table}"

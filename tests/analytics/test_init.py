@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 from samples import MS, STARTED_AT, called, meibel_exchange, returned, said, store_with
 
 from sse_recorder import analytics
 from sse_recorder.errors import UsageError
+from sse_recorder.store import views
 from sse_recorder.store.store import Store
 
+REPORTS = ["errors", "latency", "slow", "stalls", "tools", "usage"]
 HOUR = 3_600_000 * MS
 DAY = 24 * HOUR
 STARTED = datetime(2026, 11, 23, 10, 15, 30, 123_000, tzinfo=UTC)
@@ -50,7 +54,7 @@ def e2e(root: Path, **options: Any) -> dict[str, tuple[int, float]]:
 
 def test_each_sql_file_is_a_report() -> None:
     """A report is there because its file is."""
-    assert analytics.names() == ["latency", "tools"]
+    assert analytics.names() == REPORTS
 
 
 def test_a_report_brings_its_formulas(root: Path) -> None:
@@ -64,7 +68,7 @@ def test_a_report_brings_its_formulas(root: Path) -> None:
     assert tools.formulas[0] == "calls: ok + error + unanswered + superseded"
 
 
-@pytest.mark.parametrize("name", ["latency", "tools"])
+@pytest.mark.parametrize("name", REPORTS)
 def test_formulas_fit_a_narrow_terminal(root: Path, name: str) -> None:
     """No formula is longer than a line of 80 columns."""
     with Store.open(root) as store:
@@ -83,6 +87,10 @@ def test_days_are_those_of_utc(root: Path) -> None:
         ("dialect", ["meibel"]),
         ("model", ["(none)"]),
         ("path", ["/sessions/1/chat", "/sessions/2/chat", "/sessions/3/chat"]),
+        ("host", ["api.meibel.ai"]),
+        ("session", ["1", "2", "3"]),
+        ("tool", ["tool1", "tool2", "tool3"]),
+        ("hour", ["2026-11-23 10:00", "2026-11-23 23:00", "2026-11-24 12:00"]),
     ],
 )
 def test_groups_have_the_values_of_a_column(
@@ -167,11 +175,15 @@ def test_an_empty_selection_has_no_rows(root: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("speed", {}, "there is no report 'speed'; choose latency or tools"),
+        (
+            "speed",
+            {},
+            "there is no report 'speed'; choose errors, latency, slow, stalls,",
+        ),
         (
             "latency",
-            {"by": "tool"},
-            "cannot be grouped by 'tool'; choose dialect, model, path or day",
+            {"by": "colour"},
+            "cannot be grouped by 'colour'; choose dialect, model, path, host,",
         ),
         (
             "latency",
@@ -186,7 +198,7 @@ def test_an_empty_selection_has_no_rows(root: Path) -> None:
     ],
 )
 def test_what_cannot_be_run_says_what_can(
-    root: Path, name: str, options: dict[str, str], message: str
+    root: Path, name: str, options: dict[str, Any], message: str
 ) -> None:
     """A wrong argument is told in one line, with what to do instead."""
     with Store.open(root) as store, pytest.raises(UsageError) as caught:
@@ -199,3 +211,55 @@ def test_a_where_is_read_alone(root: Path) -> None:
     """What is wrong in a condition is told of the condition, not of the report."""
     with Store.open(root) as store, pytest.raises(UsageError, match="Parser Error"):
         analytics.run(store, "latency", where="status >= 400)")
+
+
+@pytest.mark.parametrize("name", REPORTS)
+def test_a_file_runs_in_plain_duckdb(root: Path, name: str) -> None:
+    """Who has the tables, and the views that follow, can run a file as it is."""
+    text = Path(str(analytics.__file__)).with_name(f"{name}.sql").read_text("utf-8")
+    connection = duckdb.connect()
+    with Store.open(root) as store:
+        for table in ("exchanges", "chunks", "frames", "tool_calls"):
+            connection.register(f"{table}_ns", store.sql(f"FROM {table}"))
+            connection.view(f"{table}_ns").create_view(table)
+        connection.execute(views.script())
+        assert re.findall(r"SET VARIABLE .*?;", text)
+        for setting in ("", *re.findall(r"SET VARIABLE .*?;", text)):
+            by = re.search(r"\"by\" = '(.*)'", setting)
+            limit = re.search(r"\"limit\" = (\d+)", setting)
+            over = re.search(r"over_ns = ([\d_]+)", setting)
+            told = analytics.run(
+                store,
+                name,
+                by=by[1] if by else None,
+                limit=int(limit[1]) if limit else None,
+                over_ns=int(over[1]) if over else None,
+            )
+            rows = connection.sql(setting + text).to_arrow_table()
+            assert rows.to_pylist() == told.table.to_pylist()
+            assert bool(by or limit or over or not setting) is True
+            for variable in ("by", "limit", "over_ns"):
+                connection.execute(f'RESET VARIABLE "{variable}"')
+    connection.close()
+
+
+@pytest.mark.parametrize("name", REPORTS)
+@pytest.mark.parametrize("by", ["tool", "day"])
+def test_selecting_everything_changes_nothing(root: Path, name: str, by: str) -> None:
+    """A condition that holds for all exchanges gives what none gives."""
+    with Store.open(root) as store:
+        whole = analytics.run(store, name, by=by, over_ns=1).table
+        chosen = analytics.run(store, name, by=by, over_ns=1, where="true").table
+    assert whole.num_rows > 0 or name in {"errors", "slow"}
+    assert chosen.to_pylist() == whole.to_pylist()
+
+
+@pytest.mark.parametrize("name", REPORTS)
+def test_every_report_has_every_percentile(root: Path, name: str) -> None:
+    """n, p50, p90, p95, p99 and max, where there is something to measure."""
+    with Store.open(root) as store:
+        columns = analytics.run(store, name).table.column_names
+    found = {column.removesuffix("_ms") for column in columns}
+    if name not in {"errors", "slow"}:
+        assert found >= {"p50", "p90", "p95", "p99", "max"}
+        assert found & {"n", "calls"}

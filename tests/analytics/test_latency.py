@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import pytest
 from samples import (
+    Event,
     called,
     event,
     finished,
@@ -20,10 +19,12 @@ from samples import (
 )
 
 from sse_recorder import analytics
-from sse_recorder.exchange import Record
 from sse_recorder.store.store import Store
 
-MEASURES = ["ttfb", "ttfe", "ttfc", "gap", "tool", "tool_union", "non_tool", "e2e"]
+MEASURES = [
+    *("ttfb", "ttfe", "ttfc", "ttfo", "gap", "read_gap", "per_token"),
+    *("tool", "tool_union", "non_tool", "close", "e2e"),
+]
 
 WITH_TOOLS = meibel_exchange(
     [
@@ -80,12 +81,16 @@ def test_every_measure_has_its_percentiles(tmp_path: Path) -> None:
         ("all", "ttfb"): pytest.approx([2, 20, 28, 29, 29.8, 30]),  # 10, 30
         ("all", "ttfe"): pytest.approx([2, 30, 38, 39, 39.8, 40]),  # 20, 40
         ("all", "ttfc"): pytest.approx([2, 120, 136, 138, 139.6, 140]),  # 100, 140
+        ("all", "ttfo"): pytest.approx([2, 470, 734, 767, 793.4, 800]),  # 800, 140
         # 100 → 150 → 600 → 800 → 850 in the one, 140 → 200 in the other
         ("all", "gap"): pytest.approx([5, 60, 350, 400, 440, 450]),
+        ("all", "read_gap"): pytest.approx([5, 60, 350, 400, 440, 450]),
+        ("all", "per_token"): [0, *[None] * 5],
         ("all", "tool"): pytest.approx([3, 200, 240, 245, 249, 250]),
         # 100 to 400 and 600 to 700
         ("all", "tool_union"): pytest.approx([1, 400, 400, 400, 400, 400]),
         ("all", "non_tool"): pytest.approx([2, 450, 570, 585, 597, 600]),  # 300, 600
+        ("all", "close"): pytest.approx([2, 30, 46, 48, 49.6, 50]),  # 50, 10
         ("all", "e2e"): pytest.approx([2, 650, 930, 965, 993, 1000]),  # 300, 1000
     }
 
@@ -103,7 +108,7 @@ def test_what_never_happened_counts_nothing(tmp_path: Path) -> None:
     """An exchange without head, event or tool has an end and nothing else."""
     records = [r for r in meibel_exchange(ended_ms=70) if r.op.name in {"OPEN", "END"}]
     found = latency(store_with(tmp_path, [records]))
-    assert [found["all", measure][0] for measure in MEASURES] == [0] * 6 + [1, 1]
+    assert [found["all", measure][0] for measure in MEASURES] == [0] * 9 + [1, 0, 1]
     assert found["all", "ttfb"] == [0, None, None, None, None, None]
     assert found["all", "non_tool"] == found["all", "e2e"] == [1, 70, 70, 70, 70, 70]
 
@@ -152,23 +157,41 @@ def test_frames_between_are_no_content() -> None:
     assert kinds == ["connected", "text", "status", "text", "finish"]
 
 
-def test_the_file_runs_in_plain_duckdb() -> None:
-    """Anyone with the tables can run the file as it is, and group with a variable."""
-    connection = duckdb.connect()
-    for table, rows in _tables(WITH_TOOLS).items():
-        connection.register(f"{table}_ns", rows)
-        star = "* REPLACE (started_at::TIMESTAMPTZ AS started_at)"
-        columns = star if table == "exchanges" else "*"
-        connection.view(f"{table}_ns").project(columns).create_view(table)
-    text = Path(str(analytics.__file__)).with_name("latency.sql").read_text("utf-8")
-    groups = []
-    for setting in ("", *re.findall(r'SET VARIABLE "by" = .*?;', text)):
-        rows = connection.sql(setting + text).fetchall()
-        assert [row[1] for row in rows] == MEASURES
-        groups.append(rows[0][0])
-    connection.close()
-    assert groups == ["all", "(none)"]
+def test_frames_of_one_read_have_a_gap_of_0_and_none_between_reads(
+    tmp_path: Path,
+) -> None:
+    """By frame, what a read brought together came at once; by read it counts once."""
+    records = meibel_exchange(
+        [said(100, "a"), said(100, "ab"), said(100, "abc"), said(160, "abcd")]
+    )
+    found = latency(store_with(tmp_path, [records]))
+    assert found["all", "gap"] == pytest.approx([3, 0, 48, 54, 58.8, 60])
+    assert found["all", "read_gap"] == pytest.approx([1, *[60] * 5])
 
 
-def _tables(records: list[Record]) -> dict[str, Any]:
-    return rows_of(records)[1].tables()
+@pytest.mark.parametrize(("tokens", "per_token"), [(4, 200), (2, 600), (1, None)])
+def test_time_per_token_is_of_the_tokens_after_the_first(
+    tmp_path: Path, tokens: int, per_token: float | None
+) -> None:
+    """The first one ends the time to first content; one alone has nothing after it."""
+    chunk = '{"choices": [{"index": 0, "delta": {"content": "hi"}}]}'
+    usage = f'{{"choices": [], "usage": {{"completion_tokens": {tokens}}}}}'
+    events = [Event(100, None, chunk), Event(700, None, chunk), Event(750, None, usage)]
+    records = meibel_exchange(events, path="/v1/chat/completions")
+    found = latency(store_with(tmp_path, [records]))
+    assert found["all", "per_token"][-1] == per_token
+
+
+def test_by_tool_the_calls_are_those_of_the_tool(tmp_path: Path) -> None:
+    """An exchange counts for each tool that it called, and a call for its own."""
+    found = latency(store_with(tmp_path, [WITH_TOOLS, WITHOUT_TOOLS]), by="tool")
+    assert {group: found[group, "e2e"][-1] for group, _ in found} == {
+        "search": 1000,
+        "fetch": 1000,
+        "slow": 1000,
+        "(no name)": 1000,  # a result without a call
+        "(none)": 300,
+    }
+    assert found["search", "tool"] == pytest.approx([2, 150, 190, 195, 199, 200])
+    assert found["fetch", "tool"] == [1, *[250] * 5]
+    assert found["slow", "tool"][0] == found["(none)", "tool"][0] == 0

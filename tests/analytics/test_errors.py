@@ -1,0 +1,202 @@
+"""The errors report, on exchanges whose problems can be counted by hand."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from samples import (
+    MS,
+    STARTED_AT,
+    Event,
+    called,
+    event,
+    exchange_id,
+    finished,
+    meibel_exchange,
+    returned,
+    said,
+    store_with,
+)
+
+from sse_recorder import analytics
+from sse_recorder.exchange import Op, Outcome, Record, ResponseHead
+from sse_recorder.store.store import Store
+
+CHATS = "/v1/chat/completions"
+
+
+def errors(path: Path, **options: Any) -> list[dict[str, Any]]:
+    """Return the rows of the report."""
+    with Store.open(path) as store:
+        rows: list[dict[str, Any]] = analytics.run(
+            store, "errors", **options
+        ).table.to_pylist()
+    return rows
+
+
+def problems(path: Path) -> list[tuple[str, str, int, int]]:
+    """Return what there is: problem, detail, how often, in how many exchanges."""
+    return [
+        (row["problem"], row["detail"], row["n"], row["exchanges"])
+        for row in errors(path)
+    ]
+
+
+def refused(number: int, status: int) -> list[Record]:
+    """Return an exchange that was answered with a status."""
+    return [
+        record._replace(payload=ResponseHead(status, "No"))
+        if record.op is Op.HEAD
+        else record
+        for record in meibel_exchange([finished(20)], number=number)
+    ]
+
+
+def test_the_most_frequent_comes_first(tmp_path: Path) -> None:
+    """A row a problem: how often, in what share, and the latest to look at."""
+    later = STARTED_AT + 5000 * MS
+    root = store_with(
+        tmp_path,
+        [
+            refused(1, 429),
+            refused(2, 429),
+            meibel_exchange(
+                [said(10, "a")],
+                number=3,
+                outcome=Outcome.UPSTREAM_ABORT,
+                error="eof: 12 bytes were missing",
+            ),
+            meibel_exchange(
+                [
+                    called(10, "a", "search"),
+                    returned(20, "a", {"error": "no"}),
+                    called(30, "b", "search"),
+                    returned(40, "b", {"error": "no"}),
+                    finished(50),
+                ],
+                number=4,
+                started_at=later,
+            ),
+            meibel_exchange([finished(20)], number=5),
+            meibel_exchange([said(10, "a")], number=6, ended_ms=None),
+        ],
+    )
+    found = errors(root)
+    assert [tuple(row.values())[1:6] for row in found] == [
+        ("status", "429", 2, 2, 40),
+        ("tool", "failed search", 2, 1, 20),
+        ("outcome", "upstream_abort: eof", 1, 1, 20),
+    ]
+    assert found[0]["latest_in"] in {exchange_id(1), exchange_id(2)}
+    assert found[1]["latest_in"] == exchange_id(4)
+    assert found[1]["last"] == datetime.fromtimestamp(later // 10**9, UTC).replace(
+        microsecond=123_000
+    )
+
+
+@pytest.mark.parametrize(
+    ("data", "detail"),
+    [
+        (
+            '{"error": {"type": "overloaded_error", "message": "Busy"}}',
+            "overloaded_error",
+        ),
+        ('{"error": {"code": "rate_limit", "type": "x"}}', "rate_limit"),
+        ('{"error": {"code": 429, "message": "Slow down"}}', "429"),
+        ('{"error": "out of memory"}', "out of memory"),
+        ('{"message": "no such agent"}', "no such agent"),
+        ("not json", "not json"),
+    ],
+)
+def test_an_error_in_a_stream_goes_by_its_code(
+    tmp_path: Path, data: str, detail: str
+) -> None:
+    """Its code, else its type, else what it says: what can be counted comes first."""
+    records = meibel_exchange([Event(10, "error", data)])
+    assert problems(store_with(tmp_path, [records])) == [("stream error", detail, 1, 1)]
+
+
+@pytest.mark.parametrize(
+    ("events", "expected"),
+    [
+        pytest.param([said(10, "a")], [("no end", "meibel", 1, 1)], id="no end"),
+        pytest.param([said(10, "a"), finished(20)], [], id="an end"),
+        pytest.param(
+            [event(10, "connected", {}), called(20, "a", "f"), finished(30)],
+            [("tool", "unanswered f", 1, 1)],
+            id="unanswered",
+        ),
+        pytest.param(
+            [
+                called(10, "a", "f"),
+                called(20, "a", "f"),
+                returned(30, "a"),
+                finished(40),
+            ],
+            [("tool", "superseded f", 1, 1)],
+            id="superseded",
+        ),
+        pytest.param(
+            [returned(30, "a"), finished(40)],
+            [("tool", "unmatched", 1, 1)],
+            id="unmatched, which has no name",
+        ),
+    ],
+)
+def test_streams_that_went_wrong_in_themselves(
+    tmp_path: Path, events: list[Event], expected: list[tuple[str, str, int, int]]
+) -> None:
+    """Answers of status 200 have problems, too."""
+    assert problems(store_with(tmp_path, [meibel_exchange(events)])) == expected
+
+
+@pytest.mark.parametrize(
+    ("reason", "is_problem"),
+    [
+        ("length", True),
+        ("content_filter", True),
+        ("stop", False),
+        ("tool_calls", False),
+    ],
+)
+def test_an_answer_that_was_cut_short(
+    tmp_path: Path, reason: str, *, is_problem: bool
+) -> None:
+    """The finish reason says so; the ordinary ones are no problem."""
+    data = f'{{"choices":[{{"index":0,"delta":{{}},"finish_reason":"{reason}"}}]}}'
+    events = [Event(10, None, data), Event(20, None, "[DONE]")]
+    root = store_with(tmp_path, [meibel_exchange(events, path=CHATS)])
+    assert problems(root) == ([("cut short", reason, 1, 1)] if is_problem else [])
+
+
+def test_what_differs_each_time_is_left_out(tmp_path: Path) -> None:
+    """Two losses of the recorder's are one problem, however many records were lost."""
+    lost = [
+        meibel_exchange(
+            [finished(10)],
+            number=n,
+            outcome=Outcome.INCOMPLETE,
+            error=f"{n} records were lost: the writer fell behind",
+        )
+        for n in (1, 2)
+    ]
+    assert problems(store_with(tmp_path, lost)) == [
+        ("outcome", "incomplete: … records were lost", 2, 2)
+    ]
+
+
+def test_a_frame_that_breaks_the_rules_is_an_anomaly(tmp_path: Path) -> None:
+    """What the parser says of frames is counted."""
+    records = meibel_exchange([said(10, "a"), finished(20)])
+    broken = [
+        record._replace(payload=b"data: \xff\n\n") if record.op is Op.DATA else record
+        for record in records
+    ]
+    root = store_with(tmp_path, [broken])
+    with Store.open(root) as store:
+        anomalies = store.sql("SELECT anomaly FROM frames WHERE anomaly IS NOT NULL")
+    [anomaly] = set(anomalies.column(0).to_pylist())
+    assert problems(root)[0] == ("anomaly", anomaly, 2, 1)
