@@ -29,6 +29,7 @@ from sse_recorder.cli.waterfall import (
     WIDTH_MIN,
     Line,
     Row,
+    Stall,
     duration,
     frame_lines,
     heading,
@@ -49,6 +50,10 @@ _DISPENSABLE: Final = ("dialect", "method", "frames", "size")
 _LS_COLUMNS: Final = (
     "started_at, exchange_id, method, path, status, dialect, outcome,"
     " ended_ns / 1e6 AS duration_ms, frame_count, tool_call_count, response_size"
+)
+_STALLS: Final = (
+    "SELECT begin_ns, end_ns, state FROM stalls"
+    " WHERE exchange_id = ? AND state <> 'tool_running'"
 )
 _YEAR_FROM_WIDTH: Final = 100
 
@@ -184,7 +189,9 @@ def _print_exchange(opened: Store, exchange: Exchange, *, with_frames: bool) -> 
             _print_line(console, _text(line))
         return
     calls = opened.tool_calls(exchange.exchange_id)
-    for row in waterfall(exchange, frames, calls, width):
+    found = opened.sql(_STALLS, [exchange.exchange_id]).to_pylist()
+    stalls = [Stall(**row) for row in found]
+    for row in waterfall(exchange, frames, calls, width, stalls):
         _print_line(console, _row_text(row))
 
 

@@ -11,6 +11,7 @@ show as bars above each other.
 
     │ a moment   ━ text   ┅ reasoning   ░ a call's arguments   █ a tool at work
     ▒ a tool whose result never came   ─ events of which nothing is known
+    ╌ a stall   ▁▂▃▄▅▆▇█ bytes, the more the higher
 
 Rules
 -----
@@ -24,6 +25,7 @@ Rules
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
@@ -45,6 +47,9 @@ _TIME_WIDTH: Final = 10
 _GAP: Final = "  "
 _SECONDS_FROM: Final = 10 * _S
 _MARK: Final = "│"
+_LEVELS: Final = "▁▂▃▄▅▆▇█"
+# With fewer, their own lines show as much.
+_FLOW_FRAMES_MIN: Final = 16
 _ELLIPSIS: Final = "…"
 _BODY: Final = "body"
 _ERROR_CHARACTERS: Final = 80
@@ -88,6 +93,15 @@ class Line(NamedTuple):
     text: str
     style: str = ""
     """How it is coloured, as rich names it."""
+
+
+class Stall(NamedTuple):
+    """A silence of a stream, in which no tool was open."""
+
+    begin_ns: int
+    end_ns: int
+    state: str
+    """What was waited for, such as `generating`."""
 
 
 class _Span(NamedTuple):
@@ -153,6 +167,7 @@ def waterfall(
     frames: Iterable[FrameRow],
     tool_calls: Sequence[ToolCall],
     width: int,
+    stalls: Iterable[Stall] = (),
 ) -> list[Row]:
     """Return what happened in an exchange, line by line.
 
@@ -161,30 +176,39 @@ def waterfall(
         frames: all of its frames, in their order.
         tool_calls: all of its tool calls.
         width: cells that a line may have; `WIDTH_MIN` at least.
+        stalls: its stalls.
 
     Returns:
-        The axis, then a row for each thing that happened in the order in which it
-        began, and the end last.
+        The axis, how much came when if that was in many pieces, then a row for each
+        thing that happened in the order in which it began, and the end last.
     """
-    runs, last_ns = _runs(frames)
+    flow = _Flow()
+    runs, last_ns = _runs(flow.of(frames))
     times = [exchange.sent_ns, exchange.headers_ns, exchange.ended_ns, last_ns]
     end_ns = max((t for t in times if t is not None), default=0)
     events = [*_moments(exchange), *runs]
     events += [_tool(call, end_ns) for call in tool_calls]
+    events += [_stall(stall) for stall in stalls]
     events.sort(key=lambda event: event.begin_ns)
     events.append(_end(exchange, end_ns))
     label_width = min(max(len("first content"), _widest(events, 1)), width // 4)
     note_width = min(_widest(events, 3), width // 4)
     bar_width = max(width, WIDTH_MIN) - _TIME_WIDTH - label_width - note_width
     scale = _Scale(end_ns, bar_width - 3 * len(_GAP))
-    axis = Row(
-        scale.unit.rjust(_TIME_WIDTH),
-        " " * label_width,
-        scale.axis(),
-        " " * note_width,
-        "dim",
-    )
+    above = [(scale.unit, "", scale.axis(), "")]
+    if len(flow.sizes) >= _FLOW_FRAMES_MIN:
+        above.append(("", "bytes", *flow.line(scale)))
     rows = [
+        Row(
+            time.rjust(_TIME_WIDTH),
+            _fitted(label, label_width),
+            bar,
+            _fitted(note, note_width),
+            "dim",
+        )
+        for time, label, bar, note in above
+    ]
+    rows += [
         Row(
             scale.time(event.begin_ns).rjust(_TIME_WIDTH),
             _fitted(event.label, label_width),
@@ -194,7 +218,7 @@ def waterfall(
         )
         for event in events
     ]
-    return [axis, *rows]
+    return rows
 
 
 def frame_lines(frames: Iterable[FrameRow], width: int) -> Iterator[Line]:
@@ -277,6 +301,15 @@ class _Scale:
         digits = 3 if self._unit_ns == _S or self._end_ns < 100 * _MS else 1
         return f"{ns / self._unit_ns:,.{digits}f}"
 
+    @property
+    def cell_s(self) -> float:
+        """How much time a cell stands for, in seconds."""
+        return self._end_ns / self.width / _S
+
+    def cell(self, ns: int) -> int:
+        """Return the number of the cell in which a moment is."""
+        return min(ns * self.width // self._end_ns, self.width - 1)
+
     def axis(self) -> str:
         """Return round times, each where it is."""
         end = self._end_ns / self._unit_ns
@@ -295,10 +328,35 @@ class _Scale:
         """Return a line with spans on it, later ones over earlier ones."""
         cells = [" "] * self.width
         for begin_ns, end_ns, glyph in spans:
-            begin = min(begin_ns * self.width // self._end_ns, self.width - 1)
+            begin = self.cell(begin_ns)
             end = min(-(-end_ns * self.width // self._end_ns), self.width)
             cells[begin : max(end, begin + 1)] = glyph * max(end - begin, 1)
         return "".join(cells)
+
+
+class _Flow:
+    """How much came when."""
+
+    def __init__(self) -> None:
+        self._at_ns = array("q")
+        self.sizes = array("q")
+
+    def of(self, frames: Iterable[FrameRow]) -> Iterator[FrameRow]:
+        """Give frames back one by one, and note what each brought."""
+        for frame in frames:
+            self._at_ns.append(frame.last_ns)
+            self.sizes.append(frame.size)
+            yield frame
+
+    def line(self, scale: _Scale) -> tuple[str, str]:
+        """Return a line of the axis, and how much its highest cell stands for."""
+        cells = [0] * scale.width
+        for at_ns, size_ in zip(self._at_ns, self.sizes, strict=True):
+            cells[scale.cell(at_ns)] += size_
+        most = max(cells)
+        top = len(_LEVELS) - 1
+        bar = "".join(_LEVELS[round(top * n / most)] if n else " " for n in cells)
+        return bar, f"at most {size(round(most / scale.cell_s))}/s"
 
 
 def _step(end: float, width: int) -> tuple[float, int]:
@@ -382,6 +440,12 @@ def _tool(call: ToolCall, end_ns: int) -> _Event:
     if is_elsewhere and took:  # the client's turnaround
         took = took.replace(",", ", client", 1)
     return _Event(begin_ns, label, tuple(spans), call.status + took, style)
+
+
+def _stall(stall: Stall) -> _Event:
+    span = _Span(stall.begin_ns, stall.end_ns, "╌")
+    note = f"{stall.state}, {duration(stall.end_ns - stall.begin_ns)}"
+    return _Event(stall.begin_ns, "stall", (span,), note, "yellow")
 
 
 def _end(exchange: Exchange, end_ns: int) -> _Event:

@@ -15,7 +15,13 @@ from click.testing import CliRunner
 from samples import (
     CHAT,
     MS,
+    called,
     exchange_id,
+    finished,
+    meibel_exchange,
+    returned,
+    said,
+    store_with,
 )
 
 from sse_recorder import analytics
@@ -103,6 +109,22 @@ def test_show_draws_a_waterfall(root: Path, width: int) -> None:
     ]
     assert "error, 300 ms" in lines[-4]
     assert "unanswered" in lines[-3]
+
+
+def test_show_draws_stalls(tmp_path: Path) -> None:
+    """Silences stand where they were, but for those in which a tool was at work."""
+    events = [
+        said(3000, "a"),
+        called(3100, "t", "search"),
+        returned(9000, "t"),
+        said(12_000, "ab"),
+        finished(12_100),
+    ]
+    root = store_with(tmp_path, [meibel_exchange(events, number=1, ended_ms=12_200)])
+    lines = [line for line in run(root, "show", "01").splitlines() if "stall" in line]
+    assert [line.split()[0] for line in lines] == ["0.000", "9.000"]
+    assert "awaiting_first" in lines[0]
+    assert lines[1].rstrip().endswith("after_tool, 3.00 s")
 
 
 def test_show_lists_frames(root: Path) -> None:

@@ -22,6 +22,7 @@ from samples import (
 
 from sse_recorder.cli.waterfall import (
     Row,
+    Stall,
     cut,
     duration,
     frame_lines,
@@ -346,3 +347,32 @@ def test_a_call_that_the_client_answered_goes_on_after_the_end() -> None:
         "ok, client 2.00 s",
     )
     assert set(answered.bar.strip()) == set(open_.bar.strip()) == {"▒"}
+
+
+def test_a_stream_of_many_pieces_shows_how_much_came_when() -> None:
+    """A cell is as high as the bytes that came in its time; it is empty without any."""
+    # A frame each millisecond, then two each, then none for 100 ms.
+    events = [said(n, "x") for n in range(1, 301)]
+    events += [said(300 + n / 2, "x") for n in range(1, 601)]
+    rows = waterfall(*read(meibel_exchange(events, ended_ms=700)), 100)
+    [flow] = [row for row in rows if row.label.strip() == "bytes"]
+    assert rows.index(flow) == 1
+    width = len(flow.bar)
+    first, second = flow.bar[: width * 3 // 7], flow.bar[width * 3 // 7 + 1 :].rstrip()
+    assert set(first[1:-1]) <= set("▂▃▄▅")
+    assert set(second[:-1]) <= set("▆▇█")
+    assert len(flow.bar.rstrip()) == pytest.approx(width * 6 / 7, abs=1)
+    rate = 2000 * len('event: partial_response\ndata: {"data": {"message": "x"}}\n\n')
+    told = float(flow.note.removeprefix("at most ").split()[0]) * 1000
+    assert told == pytest.approx(rate, rel=0.3)
+    assert "bytes" not in labels(waterfall(*read(meibel_exchange(events[:15])), 100))
+
+
+def test_a_stall_is_a_line_of_its_own() -> None:
+    """It says what was waited for, and how long."""
+    exchange, frames, calls = read(meibel_exchange([said(100, "x")], ended_ms=5000))
+    stall = Stall(100 * MS, 5000 * MS, "generating")
+    rows = waterfall(exchange, frames, calls, 80, [stall])
+    assert labels(rows)[-3:] == ["text", "stall", "end"]
+    assert rows[-2].note.strip() == "generating, 4.90 s"
+    assert rows[-2].bar.count("╌") >= len(rows[-2].bar) - 2
