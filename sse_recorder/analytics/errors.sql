@@ -18,14 +18,19 @@
 --   share: of the group's exchanges, in %
 --   last: when the latest of them began; latest in: its id
 WITH problems AS (
-    SELECT exchange_id, 'status' AS problem, status::VARCHAR AS detail
+    SELECT
+        exchange_id,
+        'status' AS problem,
+        status::VARCHAR AS detail,
+        NULL::VARCHAR AS tool
     FROM exchanges
     WHERE status >= 400
     UNION ALL
     SELECT
         exchange_id,
         'outcome',
-        concat_ws(': ', outcome, nullif(nullif(why, ''), outcome))
+        concat_ws(': ', outcome, nullif(nullif(why, ''), outcome)),
+        NULL
     FROM (
         -- Without what differs from one to the next.
         SELECT *, regexp_replace(split_part(error, ':', 1), '[0-9]+', '…', 'g') AS why
@@ -53,7 +58,8 @@ WITH problems AS (
             )[1],
             left(data, 60),
             '(nothing)'
-        )
+        ),
+        NULL
     FROM (
         SELECT exchange_id, data, TRY_CAST(data AS JSON) AS said
         FROM frames
@@ -63,11 +69,12 @@ WITH problems AS (
     SELECT
         exchange_id,
         'tool',
-        concat_ws(' ', CASE status WHEN 'error' THEN 'failed' ELSE status END, tool_name)
+        concat_ws(' ', CASE status WHEN 'error' THEN 'failed' ELSE status END, tool_name),
+        coalesce(tool_name, '(no name)')
     FROM tool_calls
     WHERE status <> 'ok'
     UNION ALL
-    SELECT exchange_id, 'cut short', finish_reason
+    SELECT exchange_id, 'cut short', finish_reason, NULL
     FROM exchanges
     WHERE lower(finish_reason) IN (
         'length', 'max_tokens', 'max_output_tokens', 'model_context_window_exceeded',
@@ -76,7 +83,7 @@ WITH problems AS (
         'incomplete', 'failed', 'cancelled'
     )
     UNION ALL
-    SELECT exchange_id, 'no end', dialect
+    SELECT exchange_id, 'no end', dialect, NULL
     FROM exchanges
     WHERE outcome = 'complete'
         AND status < 400
@@ -90,7 +97,9 @@ WITH problems AS (
             SELECT exchange_id FROM frames WHERE kind IN ('finish', 'error')
         )
     UNION ALL
-    SELECT exchange_id, 'anomaly', anomaly FROM frames WHERE anomaly IS NOT NULL
+    SELECT exchange_id, 'anomaly', anomaly, NULL
+    FROM frames
+    WHERE anomaly IS NOT NULL
 ),
 sizes AS (
     SELECT "group", count(*) AS size FROM grouped GROUP BY "group"
@@ -105,5 +114,7 @@ SELECT
     max(started_at) AS "last",
     arg_max(exchange_id, started_at) AS latest_in
 FROM grouped JOIN problems USING (exchange_id) JOIN sizes USING ("group")
+-- By tool, a failed call is in the group of its own tool alone.
+WHERE coalesce(only_tool = tool, true)
 GROUP BY "group", problem, detail
 ORDER BY "group", exchanges DESC, n DESC, problem, detail;

@@ -200,3 +200,19 @@ def test_a_frame_that_breaks_the_rules_is_an_anomaly(tmp_path: Path) -> None:
         anomalies = store.sql("SELECT anomaly FROM frames WHERE anomaly IS NOT NULL")
     [anomaly] = set(anomalies.column(0).to_pylist())
     assert problems(root)[0] == ("anomaly", anomaly, 2, 1)
+
+
+def test_by_tool_a_failed_call_is_in_its_own_group_alone(tmp_path: Path) -> None:
+    """What else went wrong is in the groups of all tools that the exchange called."""
+    events = [
+        called(10, "a", "search"),
+        returned(20, "a"),
+        called(30, "b", "fetch"),
+        returned(40, "b", {"error": "no"}),
+    ]
+    root = store_with(tmp_path, [meibel_exchange(events)])
+    assert [(r["group"], r["problem"]) for r in errors(root, by="tool")] == [
+        ("fetch", "no end"),
+        ("fetch", "tool"),
+        ("search", "no end"),
+    ]
