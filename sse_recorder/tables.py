@@ -3,6 +3,7 @@
 Every column carries a `PARQUET:field_id`, numbered in the order below, so that table
 formats which go by id (Iceberg) can adopt the files as they are.  Columns are added at
 the end; an id is never used again.  Nested fields count from `NESTED_IDS` upwards.
+What a column means is said beside it, and is not written to files.
 
 `Rows` gathers rows as tuples, in column order, and the common ones, many events that
 came each in a chunk of its own, as the columns that they are parsed into (`EventRun`);
@@ -27,9 +28,11 @@ FIELD_ID: Final = b"PARQUET:field_id"
 NESTED_IDS: Final = 1_001
 
 Row = tuple[Any, ...]
+_Columns = Sequence[tuple[str, pa.DataType | str, str]]
+"""Names, types and meanings: of a time, what happened then."""
 
 
-def _schema(columns: Sequence[tuple[str, pa.DataType | str]]) -> pa.Schema:
+def _schema(columns: _Columns) -> pa.Schema:
     """Build a schema whose fields are numbered in order, nested ones apart."""
     nested = count(NESTED_IDS)
 
@@ -59,7 +62,7 @@ def _schema(columns: Sequence[tuple[str, pa.DataType | str]]) -> pa.Schema:
     return pa.schema(
         [
             numbered(name, special[kind]() if isinstance(kind, str) else kind, number)
-            for number, (name, kind) in enumerate(columns, start=1)
+            for number, (name, kind, _) in enumerate(columns, start=1)
         ],
         metadata={VERSION_KEY: SCHEMA_VERSION.encode()},
     )
@@ -68,101 +71,105 @@ def _schema(columns: Sequence[tuple[str, pa.DataType | str]]) -> pa.Schema:
 _TEXT, _BYTES = pa.string(), pa.binary()
 _I16, _I32, _I64 = pa.int16(), pa.int32(), pa.int64()
 
-EXCHANGES: Final = _schema(
-    [
-        ("exchange_id", _TEXT),
-        ("recorder_id", _TEXT),
-        ("started_at", pa.timestamp("ns", tz="UTC")),
-        ("method", _TEXT),
-        ("url", _TEXT),
-        ("path", _TEXT),
-        ("request_headers", "headers"),
-        ("request_body", _BYTES),
-        ("request_body_size", _I64),
-        ("request_body_sha256", _TEXT),
-        ("request_key", _TEXT),
-        ("status", _I16),
-        ("reason", _TEXT),
-        ("http_version", _TEXT),
-        ("response_headers", "headers"),
-        ("dialect", _TEXT),
-        ("session_id", _TEXT),
-        ("model", _TEXT),
-        ("outcome", _TEXT),
-        ("error", _TEXT),
-        ("sent_ns", _I64),
-        ("headers_ns", _I64),
-        ("first_chunk_ns", _I64),
-        ("first_event_ns", _I64),
-        ("first_content_ns", _I64),
-        ("last_content_ns", _I64),
-        ("ended_ns", _I64),
-        ("chunk_count", _I32),
-        ("frame_count", _I32),
-        ("tool_call_count", _I32),
-        ("response_size", _I64),
-        ("input_tokens", _I64),
-        ("output_tokens", _I64),
-        ("finish_reason", _TEXT),
-        ("trace_id", _TEXT),
-        ("span_id", _TEXT),
-        ("tags", "map"),
-        ("response_trailers", "headers"),
-        ("parent_span_id", _TEXT),
-        ("received_path", _TEXT),
-    ]
+_EXCHANGES: Final[_Columns] = (
+    ("exchange_id", _TEXT, "UUIDv7"),
+    ("recorder_id", _TEXT, "the recorder that wrote it"),
+    (
+        "started_at",
+        pa.timestamp("ns", tz="UTC"),
+        "wall time of t0, when the request head was complete",
+    ),
+    ("method", _TEXT, "of the request: GET, POST, …"),
+    ("url", _TEXT, "where the request went, in full"),
+    ("path", _TEXT, "as sent upstream, without the query"),
+    ("request_headers", "headers", "as sent upstream, in their order"),
+    ("request_body", _BYTES, "its bytes, after masking"),
+    ("request_body_size", _I64, "length of the request body"),
+    ("request_body_sha256", _TEXT, "of the request body, after masking"),
+    ("request_key", _TEXT, "digest by which replays match requests"),
+    ("status", _I16, "of the response: 200, 404, …; null without a head"),
+    ("reason", _TEXT, "words beside the status: OK, Not Found, …"),
+    ("http_version", _TEXT, "of the response: 1.1, …"),
+    ("response_headers", "headers", "as received, in their order"),
+    ("dialect", _TEXT, "API that it follows: openai_chat, …; generic if none"),
+    ("session_id", _TEXT, "session or conversation, where the API tells it"),
+    ("model", _TEXT, "model that answered, where the API tells it"),
+    ("outcome", _TEXT, "how it ended: complete, client_abort, …; null while open"),
+    ("error", _TEXT, "what broke, in words; null if nothing did"),
+    ("sent_ns", _I64, "the request had gone upstream whole"),
+    ("headers_ns", _I64, "the response head was read"),
+    ("first_chunk_ns", _I64, "the first bytes of the body were read"),
+    ("first_event_ns", _I64, "the first dispatched event was read"),
+    ("first_content_ns", _I64, "the first text, reasoning or tool call was read"),
+    ("last_content_ns", _I64, "the last text, reasoning or tool call was read"),
+    ("ended_ns", _I64, "the exchange was over; null while open"),
+    ("chunk_count", _I32, "rows that it has in chunks"),
+    ("frame_count", _I32, "rows that it has in frames"),
+    ("tool_call_count", _I32, "tool calls that its response has"),
+    ("response_size", _I64, "length of the response body on the wire"),
+    ("input_tokens", _I64, "reported usage, tokens read from a cache included"),
+    ("output_tokens", _I64, "reported usage"),
+    ("finish_reason", _TEXT, "why the model stopped, in the API's words"),
+    ("trace_id", _TEXT, "trace that its spans belong to"),
+    ("span_id", _TEXT, "the span of the exchange"),
+    ("tags", "map", "labels of `record --tag`"),
+    ("response_trailers", "headers", "headers after the body"),
+    ("parent_span_id", _TEXT, "the client's span; empty without one"),
+    (
+        "received_path",
+        _TEXT,
+        "path as the client sent it, if it was sent on as another",
+    ),
 )
+EXCHANGES: Final = _schema(_EXCHANGES)
 
-CHUNKS: Final = _schema(
-    [
-        ("exchange_id", _TEXT),
-        ("seq", _I32),
-        ("at_ns", _I64),
-        ("size", _I32),
-        ("data", _BYTES),
-    ]
+_CHUNKS: Final[_Columns] = (
+    ("exchange_id", _TEXT, "the exchange"),
+    ("seq", _I32, "counts from 0 in an exchange"),
+    ("at_ns", _I64, "the read returned"),
+    ("size", _I32, "length of what it brought, transfer coding taken off"),
+    ("data", _BYTES, "bytes of the wire where the body is compressed, else null"),
 )
+CHUNKS: Final = _schema(_CHUNKS)
 
-FRAMES: Final = _schema(
-    [
-        ("exchange_id", _TEXT),
-        ("seq", _I32),
-        ("first_ns", _I64),
-        ("last_ns", _I64),
-        ("size", _I32),
-        ("type", _TEXT),
-        ("event", _TEXT),
-        ("id", _TEXT),
-        ("retry", _I64),
-        ("data", _TEXT),
-        ("layout", _TEXT),
-        ("raw", _BYTES),
-        ("kind", _TEXT),
-        ("anomaly", _TEXT),
-    ]
+_FRAMES: Final[_Columns] = (
+    ("exchange_id", _TEXT, "the exchange"),
+    ("seq", _I32, "counts from 0 in an exchange"),
+    ("first_ns", _I64, "its first byte was read"),
+    ("last_ns", _I64, "its last byte was read: its time"),
+    ("size", _I32, "length of its bytes"),
+    ("type", _TEXT, "event, comment, fields, tail or body"),
+    ("event", _TEXT, "its own field event, null without one"),
+    ("id", _TEXT, "its own field id, null without one"),
+    ("retry", _I64, "its own field retry, null without one"),
+    ("data", _TEXT, "what its event dispatches: its data lines joined"),
+    ("layout", _TEXT, "pattern that makes its bytes again of the fields"),
+    ("raw", _BYTES, "bytes, where layout and fields cannot make them again"),
+    ("kind", _TEXT, "what the dialect takes it for: text, tool_call, usage, …"),
+    ("anomaly", _TEXT, "what in it breaks the rules of event streams"),
 )
+FRAMES: Final = _schema(_FRAMES)
 
-TOOL_CALLS: Final = _schema(
-    [
-        ("exchange_id", _TEXT),
-        ("seq", _I32),
-        ("tool_id", _TEXT),
-        ("tool_name", _TEXT),
-        ("arguments", _TEXT),
-        ("result", _TEXT),
-        ("status", _TEXT),
-        ("timing", _TEXT),
-        ("first_ns", _I64),
-        ("called_ns", _I64),
-        ("result_ns", _I64),
-        ("duration_ns", _I64),
-        ("call_frame", _I32),
-        ("result_frame", _I32),
-        ("result_exchange_id", _TEXT),
-        ("parallelism", _I32),
-        ("span_id", _TEXT),
-    ]
+_TOOL_CALLS: Final[_Columns] = (
+    ("exchange_id", _TEXT, "exchange whose response has the call"),
+    ("seq", _I32, "counts from 0 in an exchange"),
+    ("tool_id", _TEXT, "id that the API gave the call"),
+    ("tool_name", _TEXT, "tool that was called"),
+    ("arguments", _TEXT, "JSON, as the stream had it"),
+    ("result", _TEXT, "JSON, as the stream or the next request had it"),
+    ("status", _TEXT, "ok, error, unanswered, superseded or unmatched"),
+    ("timing", _TEXT, "wire_bracket (one stream) or cross_request (by the client)"),
+    ("first_ns", _I64, "first sign of the call"),
+    ("called_ns", _I64, "its arguments were complete"),
+    ("result_ns", _I64, "its result was read, or sent in the next request"),
+    ("duration_ns", _I64, "result_ns - called_ns; null without both"),
+    ("call_frame", _I32, "frames.seq with which its arguments were complete"),
+    ("result_frame", _I32, "frames.seq that has the result"),
+    ("result_exchange_id", _TEXT, "exchange whose request has the result"),
+    ("parallelism", _I32, "calls open when it began, itself included"),
+    ("span_id", _TEXT, "the span of the call"),
 )
+TOOL_CALLS: Final = _schema(_TOOL_CALLS)
 
 SCHEMAS: Final[dict[str, pa.Schema]] = {
     "chunks": CHUNKS,
@@ -171,6 +178,25 @@ SCHEMAS: Final[dict[str, pa.Schema]] = {
     # Last: its file says that the segment is whole.
     "exchanges": EXCHANGES,
 }
+
+MEANINGS: Final = {
+    table: {name: meaning for name, _, meaning in columns}
+    for table, columns in (
+        ("exchanges", _EXCHANGES),
+        ("chunks", _CHUNKS),
+        ("frames", _FRAMES),
+        ("tool_calls", _TOOL_CALLS),
+    )
+}
+"""What each column of each table means, in a line."""
+
+ROWS: Final = {
+    "exchanges": "one request and its whole response",
+    "chunks": "what one read from the upstream's socket brought",
+    "frames": "one block of an event stream, or a body that is none",
+    "tool_calls": "a call of a tool and its result",
+}
+"""What a row of each table is."""
 
 _EXCHANGE_FIELDS = tuple(f.name for f in fields(Exchange))
 _TOOL_CALL_FIELDS = tuple(f.name for f in fields(ToolCall))

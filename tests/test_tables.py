@@ -14,7 +14,9 @@ from sse_recorder.exchange import Exchange, ToolCall
 from sse_recorder.tables import (
     EXCHANGES,
     FIELD_ID,
+    MEANINGS,
     NESTED_IDS,
+    ROWS,
     SCHEMA_VERSION,
     SCHEMAS,
     VERSION_KEY,
@@ -58,6 +60,20 @@ def test_columns_keep_their_place(table: str) -> None:
     numbers = [int(field.metadata[FIELD_ID]) for field in SCHEMAS[table]]
     assert numbers == list(range(1, len(numbers) + 1))
     assert SCHEMAS[table].metadata == {VERSION_KEY: SCHEMA_VERSION.encode()}
+
+
+def test_every_column_has_a_meaning_that_no_file_has() -> None:
+    """In a line, for every column that there is; what is written is numbers alone."""
+    assert {table: list(columns) for table, columns in MEANINGS.items()} == {
+        table: columns.split() for table, columns in COLUMNS.items()
+    }
+    assert list(ROWS) == list(MEANINGS)
+    for text in [*ROWS.values(), *(m for c in MEANINGS.values() for m in c.values())]:
+        assert text.isprintable()
+        assert text == text.strip(" .")
+        assert 4 < len(text) < 80
+    for schema in SCHEMAS.values():
+        assert {key for field in schema for key in field.metadata} == {FIELD_ID}
 
 
 def test_exchanges_are_written_last() -> None:

@@ -29,6 +29,8 @@ from sse_recorder.errors import SSERecorderError
 
 PROGRAM: Final = "sse-recorder"
 INTERRUPTED: Final = 130
+_COMPLETE: Final = "_SSE_RECORDER_COMPLETE"
+"""The variable by which click is asked what may be typed next."""
 _CONTEXT: Final = {"help_option_names": ["-h", "--help"]}
 
 _HOMES: Final = {
@@ -145,6 +147,10 @@ def _parameters(command: click.Command) -> Iterator[click.Parameter]:
 def main() -> NoReturn:
     """Run the command line, and exit with the code that tells how it ended."""
     _leave_at_ctrl_c()
+    if _COMPLETE in config.environment():
+        from sse_recorder.cli import completing  # noqa: PLC0415 - only a shell asks
+
+        completing.install()
     logging.basicConfig(
         level=logging.WARNING, format=f"{PROGRAM}: %(levelname)s: %(message)s"
     )

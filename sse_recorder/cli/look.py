@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.text import Text
 
 from sse_recorder import analytics
+from sse_recorder.cli import candidates
 from sse_recorder.cli.base import (
     format_option,
     option,
@@ -88,7 +89,7 @@ def list_(store: str, where: str | None, limit: int | None, format_: str) -> Non
 
 
 @click.command()
-@click.argument("name", metavar="ID")
+@click.argument("name", metavar="ID", shell_complete=candidates.exchange)
 @store_option
 @option("--frames", "with_frames", is_flag=True, help="List its frames instead.")
 @option(

@@ -95,7 +95,7 @@ CASES = {
     "no command": Case(("bogus",), 2, "No such command 'bogus'"),
     "unknown option": Case(("ls", "--bogus"), 2, "No such option '--bogus'"),
     "no upstream": Case(("record",), 2, "give --upstream URL, --route /PREFIX=URL"),
-    "no sql": Case(("query",), 2, "Missing argument 'SQL'"),
+    "no sql": Case(("query",), 2, "no SQL: give it as an argument"),
     "on miss": Case(
         ("replay", "--on-miss", "200"), 2, "the status of an error, such as 404 or 503"
     ),
@@ -395,7 +395,7 @@ def test_every_option_of_a_command_can_be_set() -> None:
         *("max-connections", "max-head", "max-headers", "head-timeout", "idle-timeout"),
         *("queue-bytes", "segment-bytes", "segment-age"),
     }
-    assert found["query"] == {"store", "format"}
+    assert found["query"] == {"store", "format", "explain-schema"}
     shared = {s.name for s in cli.every_setting()["export"] if s.is_shared}
     assert shared == {"store"}
 
