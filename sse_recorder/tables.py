@@ -14,7 +14,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
-from itertools import chain, count
+from itertools import chain, count, repeat
+from operator import add
 from typing import Any, Final, NamedTuple
 
 import pyarrow as pa
@@ -222,14 +223,13 @@ class FrameRow(NamedTuple):
 
 
 class EventRun(NamedTuple):
-    """Successive chunks of an exchange, of which each is one event, by columns."""
+    """Successive frames of an exchange that are events, by columns."""
 
     exchange_id: str
-    chunk_seq: int
-    """Of the first chunk,"""
-    frame_seq: int
-    """and of its frame."""
-    at_ns: Sequence[int]
+    seq: int
+    """Of the first one."""
+    first_ns: Sequence[int]
+    last_ns: Sequence[int]
     size: Sequence[int]
     event: Sequence[str | None]
     id: Sequence[str | None]
@@ -241,7 +241,15 @@ class EventRun(NamedTuple):
 class Rows:
     """Rows of the four tables, gathered in the order in which they came about."""
 
-    __slots__ = ("bodies", "chunks", "exchanges", "frames", "runs", "tool_calls")
+    __slots__ = (
+        "bodies",
+        "chunk_runs",
+        "chunks",
+        "exchanges",
+        "frames",
+        "runs",
+        "tool_calls",
+    )
 
     def __init__(self) -> None:
         self.exchanges: list[Row] = []
@@ -249,7 +257,9 @@ class Rows:
         self.frames: list[Row] = []
         self.tool_calls: list[Row] = []
         self.runs: list[EventRun] = []
-        """More rows of `chunks` and `frames`."""
+        """More rows of `frames`,"""
+        self.chunk_runs: list[tuple[str, int, Sequence[int], Sequence[int]]] = []
+        """and of `chunks`: the exchange, the first one's seq, their times and sizes."""
         self.bodies: dict[str, Spool] = {}
         """The request bodies that are too long for memory, by the exchange's id; their
         cells are null until the row is written."""
@@ -277,7 +287,11 @@ class Rows:
 
     def batches(self) -> dict[str, list[pa.RecordBatch]]:
         """Return what was gathered as Arrow, without the tables that have nothing."""
-        batches = _of_runs(self.runs) if self.runs else {}
+        batches: dict[str, list[pa.RecordBatch]] = {}
+        if self.chunk_runs:
+            batches["chunks"] = [_of_chunk_runs(self.chunk_runs)]
+        if self.runs:
+            batches["frames"] = [_of_runs(self.runs)]
         for name, schema in SCHEMAS.items():
             if rows := getattr(self, name):
                 batches.setdefault(name, []).append(_batch(schema, rows))
@@ -301,41 +315,52 @@ def _batch(schema: pa.Schema, rows: list[Row]) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
-def _of_runs(runs: list[EventRun]) -> dict[str, list[pa.RecordBatch]]:
-    """Return the chunks and the frames of runs, two tables of as many rows."""
-
-    def joined(name: str) -> list[Any]:
-        return list(chain.from_iterable(getattr(run, name) for run in runs))
-
-    def numbers(name: str) -> list[int]:
-        starts = ((getattr(run, name), len(run.at_ns)) for run in runs)
-        return list(chain.from_iterable(range(s, s + size) for s, size in starts))
-
-    at_ns = pa.array(joined("at_ns"), _I64)
-    given: dict[str, Any] = {
-        "exchange_id": [run.exchange_id for run in runs for _ in run.at_ns],
-        "at_ns": at_ns,
-        "first_ns": at_ns,
-        "last_ns": at_ns,
-        "type": pa.repeat("event", len(at_ns)),
-        **{name: joined(name) for name in EventRun._fields[4:]},
+def _of_chunk_runs(
+    runs: list[tuple[str, int, Sequence[int], Sequence[int]]],
+) -> pa.RecordBatch:
+    ids, seqs, at_ns, sizes = zip(*runs, strict=True)
+    counts = list(map(len, sizes))
+    columns = {
+        "exchange_id": _repeated(ids, counts),
+        "seq": _numbers(seqs, counts),
+        "at_ns": list(chain.from_iterable(at_ns)),
+        "size": list(chain.from_iterable(sizes)),
     }
-    batches = {}
-    for table, schema, seq in (
-        ("chunks", CHUNKS, "chunk_seq"),
-        ("frames", FRAMES, "frame_seq"),
-    ):
-        columns = given | {"seq": numbers(seq)}
-        if table == "chunks":
-            del columns["data"]  # it is in the frames
-        arrays = [
-            pa.array(column, type=field.type)
-            if (column := columns.get(field.name)) is not None
-            else pa.nulls(len(at_ns), field.type)
-            for field in schema
-        ]
-        batches[table] = [pa.RecordBatch.from_arrays(arrays, schema=schema)]
-    return batches
+    return _of_columns(CHUNKS, columns, sum(counts))
+
+
+def _of_runs(runs: list[EventRun]) -> pa.RecordBatch:
+    ids, seqs, *rest = zip(*runs, strict=True)
+    counts = [len(run.size) for run in runs]
+    columns: dict[str, Any] = {
+        name: list(chain.from_iterable(column))
+        for name, column in zip(EventRun._fields[2:], rest, strict=True)
+    }
+    columns["exchange_id"] = _repeated(ids, counts)
+    columns["seq"] = _numbers(seqs, counts)
+    columns["type"] = pa.repeat("event", sum(counts))
+    return _of_columns(FRAMES, columns, sum(counts))
+
+
+def _repeated(values: Sequence[str], counts: list[int]) -> list[str]:
+    return list(chain.from_iterable(map(repeat, values, counts)))
+
+
+def _numbers(starts: Sequence[int], counts: list[int]) -> list[int]:
+    ends = map(add, starts, counts)
+    return list(chain.from_iterable(map(range, starts, ends)))
+
+
+def _of_columns(
+    schema: pa.Schema, columns: dict[str, Any], rows: int
+) -> pa.RecordBatch:
+    arrays = [
+        pa.array(column, type=field.type)
+        if (column := columns.get(field.name)) is not None
+        else pa.nulls(rows, field.type)
+        for field in schema
+    ]
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
 def _array(column: tuple[Any, ...], kind: pa.DataType) -> pa.Array:

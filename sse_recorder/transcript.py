@@ -25,7 +25,9 @@ and frames must be so too.
 from __future__ import annotations
 
 import base64
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import accumulate, repeat
 from typing import Any, Final, NamedTuple
 
 from sse_recorder import coding, dialects
@@ -47,7 +49,15 @@ from sse_recorder.exchange import (
 )
 from sse_recorder.match import PARSED_BYTES_MAX, BodyDigest, request_key
 from sse_recorder.spool import OpenFile, Spool, SpoolError
-from sse_recorder.sse import Frame, Parser, UsualEvent, usual_layout
+from sse_recorder.sse import (
+    Block,
+    Frame,
+    Parser,
+    read_text,
+    usual_form,
+    usual_layout,
+    utf8_size,
+)
 from sse_recorder.tables import EventRun, Rows
 
 EVENT_STREAM: Final = "text/event-stream"
@@ -176,17 +186,13 @@ class Transcript:
 
         This is `add` for each chunk, in a quarter of its time where each is an event.
         """
-        parser, events = self._parser, None
-        if (
-            parser is not None
-            and run.ends_frames
-            and not self._is_coded
-            and self._chunk_count
-        ):
-            events = parser.feed_usual(run.data, len(run.at_ns))
-        if events is not None:
-            self._add_events(run, events, rows)
-            return
+        parser = self._parser
+        if parser is not None and not self._is_coded:
+            was_pending = self._response_size - parser.start
+            blocks = parser.feed_run(run.data, run.size)
+            if blocks is not None:
+                self._add_blocks(run, blocks, was_pending, rows)
+                return
         start = 0
         for at_ns, size in zip(run.at_ns, run.size, strict=True):
             self._add_data(at_ns, run.data[start : start + size], rows)
@@ -296,6 +302,8 @@ class Transcript:
         self._times["headers_ns"] = at_ns
         if self._dialect is None and (known := dialects.recognise_response(head)):
             self._use(known, rows)
+        if self._dialect is not None:
+            self._heed(self._dialect.read_head(head), None, at_ns, rows)
         name = header(head.headers, "content-encoding")
         try:
             self._decoder = coding.decoder(name)
@@ -341,40 +349,101 @@ class Transcript:
             {} if since is None else {since: arrivals[since], number: at_ns}
         )
 
-    def _add_events(self, run: ChunkRun, events: list[UsualEvent], rows: Rows) -> None:
-        """Add chunks of which each is the event beside it."""
-        columns = tuple(zip(*events, strict=True))
-        id_fields, ids, event_fields, names, _, data = columns
+    def _add_blocks(
+        self, run: ChunkRun, blocks: list[Block], pending: int, rows: Rows
+    ) -> None:
+        """Add chunks, and the frames that they complete.
+
+        So many bytes of the first frame were pending.
+        """
+        eid, number = self.exchange_id, self._chunk_count
+        rows.chunk_runs.append((eid, number, run.at_ns, run.size))
+        assert self._parser is not None
+        end = self._parser.line_end
+        sizes = _sizes(blocks, end)
+        first_ns = last_ns = run.at_ns
+        if pending or sizes != run.size:
+            ends = list(accumulate(run.size))
+            places = list(accumulate(sizes, initial=-pending))
+            last_ns = [run.at_ns[bisect_left(ends, end)] for end in places[1:]]
+            first_ns = [run.at_ns[bisect_right(ends, begin)] for begin in places[:-1]]
+            if pending and blocks:
+                first_ns[0] = next(iter(self._arrivals.values()))
+        if not number:
+            self._times["first_chunk_ns"] = run.at_ns[0]
+        self._chunk_count += len(run.size)
+        self._response_size += len(run.data)
+        start = 0
+        for place in [n for n, block in enumerate(blocks) if block[6]]:
+            part = slice(start, place)
+            self._add_events(
+                blocks[part], first_ns[part], last_ns[part], sizes[part], rows
+            )
+            frame = read_text(blocks[place][6], end)
+            self._add_frame(frame, first_ns[place], last_ns[place], rows)
+            start = place + 1
+        self._add_events(
+            blocks[start:], first_ns[start:], last_ns[start:], sizes[start:], rows
+        )
+        self._note_arrivals(run)
+
+    def _note_arrivals(self, run: ChunkRun) -> None:
+        """Keep when the first and the last byte of the open frame came."""
+        assert self._parser is not None
+        since, before = self._parser.open_since, self._fed_count
+        self._fed_count += len(run.size)
+        self._last_arrival_ns = run.at_ns[-1]
+        if since is None:
+            self._arrivals = {}
+            return
+        if since >= before:
+            since_ns = run.at_ns[since - before]
+        else:
+            since_ns = self._arrivals[since]
+        self._arrivals = {since: since_ns, self._fed_count - 1: run.at_ns[-1]}
+
+    def _add_events(
+        self,
+        blocks: list[Block],
+        first_ns: Sequence[int],
+        last_ns: Sequence[int],
+        sizes: Sequence[int],
+        rows: Rows,
+    ) -> None:
+        """Add successive frames that are all events as nearly all servers send them."""
+        if not blocks:
+            return
+        assert self._parser is not None
+        columns = tuple(zip(*blocks, strict=True))
+        id_fields, ids, event_fields, names, data_fields, data, _ = columns
         if not all(event_fields):
             names = tuple(map(_present, event_fields, names))
         rows.runs.append(
             EventRun(
                 self.exchange_id,
-                self._chunk_count,
                 self._frame_count,
-                run.at_ns,
-                run.size,
+                first_ns,
+                last_ns,
+                sizes,
                 names,
                 list(map(_present, id_fields, ids))
                 if any(id_fields)
                 else [None] * len(ids),
                 data,
-                self._layouts(columns[::2]),
-                self._kinds(run.at_ns, names, data, rows),
+                self._layouts(
+                    (id_fields, event_fields, data_fields), self._parser.line_end
+                ),
+                self._kinds(last_ns, names, data, rows),
             )
         )
-        self._response_size += len(run.data)
-        self._chunk_count += len(events)
-        self._frame_count += len(events)
-        self._fed_count += len(events)
-        self._last_arrival_ns = run.at_ns[-1]
+        self._frame_count += len(blocks)
 
     @staticmethod
-    def _layouts(fields: tuple[tuple[str, ...], ...]) -> list[str]:
+    def _layouts(fields: tuple[tuple[str, ...], ...], end: str) -> list[str]:
         kinds = [set(column) for column in fields]
         if all(len(kind) == 1 for kind in kinds):  # a server writes them all alike
-            return [usual_layout(*(kind.pop() for kind in kinds))] * len(fields[0])
-        return list(map(usual_layout, *fields))
+            return [usual_layout(*(kind.pop() for kind in kinds), end)] * len(fields[0])
+        return list(map(usual_layout, *fields, repeat(end)))
 
     def _kinds(
         self,
@@ -653,3 +722,20 @@ class Transcript:
 def _present(field: str, value: str) -> str | None:
     """Return the value of a field if it was there."""
     return value if field else None
+
+
+def _sizes(blocks: list[Block], end: str) -> list[int]:
+    """Return how many bytes each of some frames is."""
+    sizes = []
+    for id_field, id_, event_field, event, data_field, data, other in blocks:
+        if other:
+            size = utf8_size(other) + other.count("\n") * (len(end) - 1)
+        else:
+            form = usual_form(id_field, event_field, data_field, end)
+            size = form[1] + utf8_size(data)
+            if event_field:
+                size += utf8_size(event)
+            if id_field:
+                size += utf8_size(id_)
+        sizes.append(size)
+    return sizes
