@@ -10,7 +10,7 @@
 --   status: the answer's status was 400 or more; detail is the status
 --   outcome: it did not end as its framing says; detail is the outcome and why
 --   stream error: an event says so; detail is its code or type, else its message
---   tool: a call ended as detail says, with the tool's name
+--   tool: a call that failed, or that has no result, or a result without a call
 --   cut short: by the finish reason in detail
 --   no end: a stream whose dialect says when it is over ended without saying so
 --   anomaly: a frame that breaks the rules of event streams, as detail says
@@ -69,10 +69,26 @@ WITH problems AS (
     SELECT
         exchange_id,
         'tool',
-        concat_ws(' ', CASE status WHEN 'error' THEN 'failed' ELSE status END, tool_name),
+        concat_ws(
+            ': ',
+            concat_ws(
+                ' ',
+                if(tool_calls.status = 'error', 'failed', tool_calls.status),
+                tool_name
+            ),
+            CASE
+                WHEN tool_calls.status = 'superseded' THEN 'called again with its id'
+                WHEN tool_calls.status = 'unmatched' THEN
+                    if(timing = 'cross_request', 'in no recorded answer', 'no open call')
+                WHEN tool_calls.status <> 'unanswered' THEN NULL
+                WHEN called_ns IS NULL THEN 'its arguments never came whole'
+                WHEN outcome <> 'complete' THEN 'the stream ended first'
+                ELSE 'no result, in it or in a later request'
+            END
+        ),
         coalesce(tool_name, '(no name)')
-    FROM tool_calls
-    WHERE status <> 'ok'
+    FROM tool_calls JOIN exchanges USING (exchange_id)
+    WHERE tool_calls.status <> 'ok'
     UNION ALL
     SELECT exchange_id, 'cut short', finish_reason, NULL
     FROM exchanges
@@ -90,8 +106,8 @@ WITH problems AS (
         AND first_event_ns IS NOT NULL
         AND finish_reason IS NULL
         AND dialect IN (
-            'ag_ui', 'anthropic', 'gemini', 'meibel', 'openai_chat',
-            'openai_responses', 'vercel_ui'
+            'ag_ui', 'anthropic', 'gemini', 'gemini_interactions', 'meibel',
+            'openai_chat', 'openai_responses', 'vercel_ui'
         )
         AND exchange_id NOT IN (
             SELECT exchange_id FROM frames WHERE kind IN ('finish', 'error')

@@ -8,8 +8,8 @@ Version 1.0 says by a member what a result is, version 0.3 by its `kind`:
     statusUpdate        {status: {state, message}}     status-update; in 0.3 `final`
     artifactUpdate      {artifact: {parts}, append}    artifact-update
 
-The stream ends with a state in which the agent waits or is done.  The agent's own tools
-are not seen.
+The stream ends with a state in which the agent waits or is done; what it says with that
+is its answer, unless there were artifacts.  The agent's own tools are not seen.
 
 Source: the specification, and the a2a-sdk package.
 """
@@ -28,6 +28,7 @@ from sse_recorder.dialects.base import (
     message_of,
     objects_of,
     parse_object,
+    text_in,
     text_of,
 )
 from sse_recorder.exchange import RequestHead, header
@@ -62,6 +63,10 @@ class A2a(Dialect):
         {"id", "taskId", "contextId", "messageId", "artifactId", "timestamp"}
     )
 
+    def __init__(self, request: RequestHead) -> None:
+        super().__init__(request)
+        self._has_text = False
+
     @classmethod
     def recognises(cls, request: RequestHead) -> bool:
         """By the operations of REST, or by the protocol's headers."""
@@ -81,7 +86,11 @@ class A2a(Dialect):
         if event == "error" or payload.get("error"):
             error = message_of(payload.get("error") or payload)
             return Reading(Kind.ERROR, error=error, terminal=True)
-        return _read(payload)
+        reading = _read(payload)
+        if reading.text and self._has_text and reading.kind is not Kind.TEXT:
+            return reading._replace(text="")
+        self._has_text = self._has_text or bool(reading.text)
+        return reading
 
     def read_body(self, body: bytes) -> Reading:
         """Read an answer that is not streamed."""
@@ -112,10 +121,10 @@ def _read(payload: dict[str, Any]) -> Reading:
     session_id = text_of(member(value, "contextId"))
     match kind:
         case "message":
-            text = _text(member(value, "parts"))
+            text = text_in(member(value, "parts"))
             return Reading(Kind.TEXT, text, session_id=session_id, terminal=True)
         case "artifact-update":
-            text = _text(member(value, "artifact", "parts"))
+            text = text_in(member(value, "artifact", "parts"))
             return Reading(
                 Kind.TEXT if text else Kind.STATUS, text, session_id=session_id
             )
@@ -130,18 +139,17 @@ def _state(kind: str, value: Any, session_id: str | None) -> Reading:
     state = state.removeprefix("TASK_STATE_").lower().replace("-", "_")
     is_over = state in _OVER or member(value, "final") is True
     first = Kind.CONNECTED if kind == "task" else Kind.STATUS
-    said = _text(member(value, "status", "message", "parts"))
+    said = text_in(member(value, "status", "message", "parts"))
+    made = objects_of(member(value, "artifacts"))
+    text = "".join(text_in(artifact.get("parts")) for artifact in made) or said
     return Reading(
         Kind.FINISH if is_over else first,
+        text if is_over and state not in _FAILED else "",
         session_id=session_id,
         finish_reason=state if is_over else None,
         error=(said or state) if state in _FAILED else None,
         terminal=is_over,
     )
-
-
-def _text(parts: Any) -> str:
-    return "".join(text_of(part.get("text")) or "" for part in objects_of(parts))
 
 
 DIALECT = A2a

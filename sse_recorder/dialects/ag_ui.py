@@ -6,15 +6,22 @@
     TOOL_CALL_RESULT {toolCallId, content}
     RUN_FINISHED {outcome, usage} | RUN_ERROR {message, code}
 
-A tool of the agent's own runs from the END of its call to its RESULT.  One of the
-frontend has no result here: the run ends, and the next request brings it.  A chunk is
-the short form of start and contents; any event but another chunk of its call ends it.
+A tool of the agent's own runs from the END of its call to its RESULT.  Agents run the
+tools of a message when the model has said all of it, so where calls name the same
+`parentMessageId`, the END of the last of them begins those that have no RESULT yet.  A
+tool of the frontend has no result here: the run ends, and the next request brings it.
+A chunk is the short form of start and contents; any event but another chunk of its call
+ends it.
+
+The protocol has no mark for the RESULT of a tool that failed, so it is `ok` here, but
+where a server adds an `error`.
 
 Source: the ag-ui-protocol package.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from typing import Any, ClassVar, Final
 
@@ -34,6 +41,7 @@ from sse_recorder.dialects.base import (
     objects_of,
     parse_object,
     text_of,
+    text_or_json,
 )
 from sse_recorder.dialects.turns import (
     ClientResult,
@@ -62,15 +70,23 @@ _KINDS: Final = {
     "REASONING_MESSAGE_CHUNK": Kind.REASONING,
     "REASONING_MESSAGE_END": Kind.STATUS,
     "REASONING_END": Kind.STATUS,
+    "REASONING_ENCRYPTED_VALUE": Kind.STATUS,
     "THINKING_TEXT_MESSAGE_CONTENT": Kind.REASONING,
     "STATE_SNAPSHOT": Kind.STATUS,
     "STATE_DELTA": Kind.STATUS,
     "MESSAGES_SNAPSHOT": Kind.STATUS,
+    "ACTIVITY_SNAPSHOT": Kind.STATUS,
+    "ACTIVITY_DELTA": Kind.STATUS,
     "STEP_STARTED": Kind.STATUS,
     "STEP_FINISHED": Kind.STATUS,
+    "SUBAGENT_STARTED": Kind.STATUS,
+    "SUBAGENT_FINISHED": Kind.STATUS,
+    "SUBAGENT_ERROR": Kind.STATUS,
     "RUN_FINISHED": Kind.FINISH,
     "RUN_ERROR": Kind.ERROR,
 }
+
+_TOGETHER_MAX: Final = 64  # each END has something to say of so many others
 
 
 class AgUi(Dialect):
@@ -85,6 +101,9 @@ class AgUi(Dialect):
     def __init__(self, request: RequestHead) -> None:
         super().__init__(request)
         self._chunked: str | None = None
+        self._message: str | None = None
+        # The last calls of that message that have their END.
+        self._whole: deque[str] = deque(maxlen=_TOGETHER_MAX)
 
     @classmethod
     def recognises_event(cls, event: str | None, data: str) -> bool:
@@ -122,7 +141,8 @@ class AgUi(Dialect):
             case Kind.FINISH:
                 return _finished(payload)
             case Kind.ERROR:
-                return Reading(kind, error=message_of(payload), terminal=True)
+                message = message_of(payload)
+                return _used(payload, kind)._replace(error=message, terminal=True)
             case Kind.TOOL_CALL | Kind.TOOL_CALL_DELTA | Kind.TOOL_RESULT:
                 return self._tool(kind, type_, payload)
             case _:
@@ -136,27 +156,43 @@ class AgUi(Dialect):
         )
         tools: list[ToolEvent]
         match type_:
+            # A call without an id is told from no other, but is one.
             case "TOOL_CALL_START":
-                tools = [ToolStarted(key, key, name)]
+                tools = [self._start(key or "", name, payload)]
             case "TOOL_CALL_ARGS":
-                tools = [ToolArguments(key, delta or "")]
+                tools = [ToolArguments(key or "", delta or "")]
             case "TOOL_CALL_END":
-                tools = [ToolCalled(key, None, None, None)]
+                tools = self._end(key or "")
             case "TOOL_CALL_RESULT":
                 content = payload.get("content")
                 failed = bool(payload.get("error"))
-                result = text_of(content) or compact(content)
-                tools = [ToolReturned(key, result, failed=failed)]
+                result = text_or_json(content)
+                tools = [ToolReturned(key or "", result, failed=failed)]
             case _:  # TOOL_CALL_CHUNK
                 tools = []
                 if key is not None and key != self._chunked:
                     self._chunked, kind = key, Kind.TOOL_CALL
-                    tools.append(ToolStarted(key, key, name))
+                    tools.append(self._start(key, name, payload))
                 if delta:
                     tools.append(ToolArguments(self._chunked, delta))
         return Reading(kind, tools=tuple(tools))
 
-    def _end_chunk(self, type_: str, payload: dict[str, Any]) -> tuple[ToolEvent, ...]:
+    def _start(self, key: str, name: str | None, payload: dict[str, Any]) -> ToolEvent:
+        """Return the first sign of a call."""
+        message = text_of(payload.get("parentMessageId"))
+        if message is None or message != self._message:
+            self._message = message
+            self._whole.clear()
+        return ToolStarted(key, key or None, name)
+
+    def _end(self, key: str) -> list[ToolEvent]:
+        """Return the end of a call; the others of its message were whole too soon."""
+        tools: list[ToolEvent] = [ToolCalled(key, None, None, None)]
+        tools += [ToolArguments(other, "") for other in self._whole]
+        self._whole.append(key)
+        return tools
+
+    def _end_chunk(self, type_: str, payload: dict[str, Any]) -> list[ToolEvent]:
         """Return the end of a call in chunks, if this event is no more of it."""
         key = self._chunked
         is_more = type_ == "TOOL_CALL_CHUNK" and payload.get("toolCallId") in (
@@ -164,9 +200,9 @@ class AgUi(Dialect):
             key,
         )
         if key is None or is_more:
-            return ()
+            return []
         self._chunked = None
-        return (ToolCalled(key, None, None, None),)
+        return self._end(key)
 
 
 def _steps(messages: list[dict[str, Any]]) -> Iterator[Step]:
@@ -184,27 +220,33 @@ def _steps(messages: list[dict[str, Any]]) -> Iterator[Step]:
                     )
             case "tool":
                 key = text_of(message.get("toolCallId"))
-                result = text_of(content) or compact(content)
+                result = text_or_json(content)
                 yield ClientResult(key, result, failed=bool(message.get("error")))
             case "user":
                 yield Said(by_assistant=False, text=compact(content))
 
 
 def _finished(payload: dict[str, Any]) -> Reading:
-    def total(name: str) -> int | None:
-        counts = [
-            count_of(usage.get(name)) for usage in objects_of(payload.get("usage"))
-        ]
-        known = [count for count in counts if count is not None]
-        return sum(known) if known else None
-
     outcome = payload.get("outcome")
+    reason = text_of(outcome) or text_of(member(outcome, "type"))
+    return _used(payload, Kind.FINISH)._replace(finish_reason=reason, terminal=True)
+
+
+def _used(payload: dict[str, Any], kind: Kind) -> Reading:
+    """Return the tokens of all models, and the model where it is one."""
+    usages = objects_of(payload.get("usage"))
+    models = {text_of(usage.get("model")) for usage in usages}
+
+    def total(name: str) -> int | None:
+        counts = [count_of(usage.get(name)) for usage in usages]
+        known = [count for count in counts if count is not None]
+        return count_of(sum(known)) if known else None
+
     return Reading(
-        Kind.FINISH,
-        finish_reason=text_of(outcome) or text_of(member(outcome, "type")),
+        kind,
+        model=models.pop() if len(models) == 1 else None,
         input_tokens=total("inputTokens"),
         output_tokens=total("outputTokens"),
-        terminal=True,
     )
 
 

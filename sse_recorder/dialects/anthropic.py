@@ -12,7 +12,8 @@
 A call's arguments are complete when its block stops.  Tools that the provider runs
 (`server_tool_use`, `mcp_tool_use`) have their result as a later block of the same
 message; those of the client have it in its next request.  Input tokens are those of the
-prompt, with what was read from the cache or written to it.
+prompt, with what was read from the cache or written to it.  Each count that a later
+event has replaces the one before.
 
 Source: the types of the anthropic package, and recorded streams.
 """
@@ -29,15 +30,21 @@ from sse_recorder.dialects.base import (
     Reading,
     ToolArguments,
     ToolCalled,
+    ToolEvent,
     ToolReturned,
     ToolStarted,
+    body_kind,
     compact,
     count_of,
+    id_of,
+    label_of,
     member,
     message_of,
     objects_of,
     parse_object,
     text_of,
+    text_or_json,
+    total_of,
 )
 from sse_recorder.dialects.turns import (
     ClientResult,
@@ -50,6 +57,10 @@ from sse_recorder.dialects.turns import (
 from sse_recorder.exchange import RequestHead, header
 
 _PATH = re.compile(r"(/v1)?/messages/?$")
+_CLOUD_PATH = re.compile(
+    r"/publishers/anthropic/models/[^/]+:(?:streamRawPredict|rawPredict)$"
+    r"|/model/[^/]*anthropic\.[^/]+/invoke$"
+)
 # A tuple, because what is looked for may be anything, which a set would have to hash.
 _CALLS: Final = ("tool_use", "server_tool_use", "mcp_tool_use")
 _INPUT: Final = (
@@ -70,12 +81,15 @@ class Anthropic(Dialect):
 
     def __init__(self, request: RequestHead) -> None:
         super().__init__(request)
-        self._calls: dict[Any, str | None] = {}  # the open blocks that are calls
-        self._has_arguments: set[Any] = set()
+        self._calls: dict[str, str] = {}  # the open blocks that are calls
+        self._has_arguments: set[str] = set()
+        self._counts: dict[str, int] = {}
 
     @classmethod
     def recognises(cls, request: RequestHead) -> bool:
         """By its path, which without `/v1` is others' too but for the header."""
+        if _CLOUD_PATH.search(request.path):
+            return True
         path = _PATH.search(request.path)
         has_header = header(request.headers, "anthropic-version") is not None
         return path is not None and (has_header or path[1] is not None)
@@ -97,12 +111,14 @@ class Anthropic(Dialect):
                 return self._stop(payload)
             case "message_start":
                 message = payload.get("message")
-                return _usage(Kind.CONNECTED, member(message, "usage"))._replace(
+                return self._usage(Kind.CONNECTED, member(message, "usage"))._replace(
                     model=text_of(member(message, "model"))
                 )
             case "message_delta":
-                return _usage(Kind.FINISH, payload.get("usage"))._replace(
-                    finish_reason=text_of(member(payload, "delta", "stop_reason"))
+                reason = text_of(member(payload, "delta", "stop_reason"))
+                kind = Kind.USAGE if reason is None else Kind.FINISH
+                return self._usage(kind, payload.get("usage"))._replace(
+                    finish_reason=reason
                 )
             case "message_stop":
                 return Reading(Kind.FINISH, terminal=True)
@@ -119,23 +135,16 @@ class Anthropic(Dialect):
         payload = parse_object(body)
         if payload.get("type") == "error":
             return Reading(Kind.ERROR, error=message_of(payload.get("error")))
-        tools = list[ToolCalled | ToolReturned]()
+        text, tools = "", list[ToolEvent]()
         for block in objects_of(payload.get("content")):
             if block.get("type") in _CALLS:
-                key = text_of(block.get("id"))
-                arguments = compact(block.get("input"))
-                tools.append(
-                    ToolCalled(
-                        key,
-                        key,
-                        text_of(block.get("name")),
-                        arguments,
-                        is_hosted=block.get("type") != "tool_use",
-                    )
-                )
+                tools.append(_called(block))
             elif result := _result(block):
                 tools.append(result)
-        return _usage(Kind.OTHER, payload.get("usage"))._replace(
+            else:
+                text += text_of(block.get("text")) or ""
+        return self._usage(body_kind(text, tools), payload.get("usage"))._replace(
+            text=text,
             tools=tuple(tools),
             model=text_of(payload.get("model")),
             finish_reason=text_of(payload.get("stop_reason")),
@@ -153,47 +162,48 @@ class Anthropic(Dialect):
         return f"event: error\ndata: {compact(error)}\n\n"
 
     def _start(self, payload: dict[str, Any]) -> Reading:
-        index, block = payload.get("index"), member(payload, "content_block") or {}
-        type_ = member(block, "type")
-        if type_ in _CALLS:
-            key = text_of(member(block, "id"))
-            self._calls[str(index)] = key
-            tools: tuple[Any, ...] = (
-                ToolStarted(
-                    key,
-                    key,
-                    text_of(member(block, "name")),
-                    is_hosted=type_ != "tool_use",
-                ),
-            )
-            if given := member(block, "input"):
-                self._has_arguments.add(str(index))
-                tools += (ToolArguments(key, compact(given)),)
-            return Reading(Kind.TOOL_CALL, tools=tools)
-        if isinstance(block, dict) and (result := _result(block)):
+        index, block = label_of(payload.get("index")), payload.get("content_block")
+        if not isinstance(block, dict):
+            return Reading(Kind.STATUS)
+        if block.get("type") in _CALLS:
+            return self._called(index, block)
+        if result := _result(block):
             return Reading(Kind.TOOL_RESULT, tools=(result,))
-        if text := text_of(member(block, "text")):
+        if text := text_of(block.get("text")):
             return Reading(Kind.TEXT, text)
-        return Reading(Kind.STATUS)
+        is_thinking = block.get("thinking") or block.get("type") == "redacted_thinking"
+        return Reading(Kind.REASONING if is_thinking else Kind.STATUS)
+
+    def _called(self, index: str, block: dict[str, Any]) -> Reading:
+        whole = _called(block)
+        key = whole.key or f"block {index}"
+        self._calls[index] = key
+        tools: tuple[ToolEvent, ...] = (
+            ToolStarted(key, whole.tool_id, whole.name, whole.is_hosted),
+        )
+        if block.get("input"):
+            self._has_arguments.add(index)
+            tools += (ToolArguments(key, whole.arguments or ""),)
+        return Reading(Kind.TOOL_CALL, tools=tools)
 
     def _delta(self, payload: dict[str, Any]) -> Reading:
-        index, delta = payload.get("index"), payload.get("delta")
+        index, delta = label_of(payload.get("index")), payload.get("delta")
         match member(delta, "type"):
             case "text_delta":
                 return Reading(Kind.TEXT, text_of(member(delta, "text")) or "")
             case "thinking_delta":
                 return Reading(Kind.REASONING)
-            case "input_json_delta" if str(index) in self._calls:
+            case "input_json_delta" if index in self._calls:
                 piece = text_of(member(delta, "partial_json")) or ""
                 if piece:
-                    self._has_arguments.add(str(index))
-                call = ToolArguments(self._calls[str(index)], piece)
+                    self._has_arguments.add(index)
+                call = ToolArguments(self._calls[index], piece)
                 return Reading(Kind.TOOL_CALL_DELTA, tools=(call,))
             case _:  # signatures and citations
                 return Reading(Kind.STATUS)
 
     def _stop(self, payload: dict[str, Any]) -> Reading:
-        index = str(payload.get("index"))
+        index = label_of(payload.get("index"))
         if index not in self._calls:
             return Reading(Kind.STATUS)
         # A call without arguments has an empty piece, where `{}` is meant.
@@ -201,27 +211,44 @@ class Anthropic(Dialect):
         call = ToolCalled(self._calls.pop(index), None, None, arguments)
         return Reading(Kind.TOOL_CALL, tools=(call,))
 
+    def _usage(self, kind: Kind, usage: Any) -> Reading:
+        for name in (*_INPUT, "output_tokens"):
+            if (count := count_of(member(usage, name))) is not None:
+                self._counts[name] = count
+        known = self._counts
+        return Reading(
+            kind,
+            input_tokens=total_of(known, *_INPUT) if _INPUT[0] in known else None,
+            output_tokens=known.get("output_tokens"),
+        )
+
 
 def _steps(payload: dict[str, Any]) -> Iterator[Step]:
     for message in objects_of(payload.get("messages")):
         by_assistant = message.get("role") == "assistant"
         content = message.get("content")
+        if by_assistant:
+            yield Said(by_assistant)
         if isinstance(content, str):
             yield Said(by_assistant, text_of(content) or "")
         for block in objects_of(content):
-            key = text_of(block.get("id"))
             match block.get("type"):
                 case "tool_use":
-                    name, given = text_of(block.get("name")), block.get("input")
-                    yield Repeated(key, name, compact(given))
+                    call = _called(block)
+                    yield Repeated(call.tool_id, call.name, call.arguments)
                 case "tool_result":
-                    said = block.get("content")
-                    result = text_of(said) if isinstance(said, str) else compact(said)
-                    answered = text_of(block.get("tool_use_id"))
+                    result = text_or_json(block.get("content"))
                     failed = bool(block.get("is_error"))
-                    yield ClientResult(answered, result, failed)
+                    yield ClientResult(id_of(block.get("tool_use_id")), result, failed)
                 case _:
                     yield Said(by_assistant, text_of(block.get("text")) or "")
+
+
+def _called(block: dict[str, Any]) -> ToolCalled:
+    """Return the whole call that a block is."""
+    tool_id, name = id_of(block.get("id")), text_of(block.get("name"))
+    is_hosted = block.get("type") != "tool_use"
+    return ToolCalled(tool_id, tool_id, name, compact(block.get("input")), is_hosted)
 
 
 def _result(block: dict[str, Any]) -> ToolReturned | None:
@@ -230,18 +257,8 @@ def _result(block: dict[str, Any]) -> ToolReturned | None:
         return None
     content = block.get("content")
     failed = bool(block.get("is_error")) or bool(member(content, "error_code"))
-    return ToolReturned(
-        text_of(block.get("tool_use_id")), compact(content), failed=failed
-    )
-
-
-def _usage(kind: Kind, usage: Any) -> Reading:
-    counts = [count_of(member(usage, name)) for name in _INPUT]
-    return Reading(
-        kind,
-        input_tokens=None if counts[0] is None else sum(n or 0 for n in counts),
-        output_tokens=count_of(member(usage, "output_tokens")),
-    )
+    answered = id_of(block.get("tool_use_id"))
+    return ToolReturned(answered, text_or_json(content), failed=failed)
 
 
 DIALECT = Anthropic

@@ -21,6 +21,7 @@ Rules
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any, ClassVar, NamedTuple
 
@@ -163,6 +164,10 @@ class Dialect:
         """
         return Reading()
 
+    def read_head(self, response: ResponseHead) -> Reading:
+        """Read the response's head, where the dialect is known by then."""
+        return Reading()
+
     @classmethod
     def read_turn(cls, body: bytes) -> Turn:
         """Read from a request's body what it has of its conversation."""
@@ -201,6 +206,10 @@ _COUNT_MAX = 2**63 - 1
 
 
 _decode = json.JSONDecoder().raw_decode
+# A dialect may have objects of its own that stand for text.
+_encode = json.JSONEncoder(
+    ensure_ascii=False, separators=(",", ":"), default=str
+).encode
 
 
 def parse_object(text: str | bytes) -> dict[str, Any]:
@@ -219,8 +228,15 @@ def parse_object(text: str | bytes) -> dict[str, Any]:
 
 
 def compact(value: Any) -> str:
-    """Return a JSON value as the shortest text, with its keys in their order."""
-    return _encodable(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
+    """Return a JSON value as the shortest text, with its keys in their order.
+
+    What is nested so deeply that it could only just be read is `null`.
+    """
+    try:
+        text = _encode(value)
+    except RecursionError:
+        return "null"
+    return _encodable(text)
 
 
 def member(value: Any, *path: str | int) -> Any:
@@ -244,8 +260,9 @@ def objects_of(value: Any) -> list[dict[str, Any]]:
 def message_of(error: Any) -> str:
     """Return what an error says, wherever it says it."""
     for name in ("message", "error", "detail", "code", "type"):
-        if text := text_of(member(error, name)):
-            return text
+        for place in (error, member(error, "error")):
+            if text := text_of(member(place, name)):
+                return text
     return text_of(error) or compact(error)
 
 
@@ -254,10 +271,48 @@ def text_of(value: Any) -> str | None:
     return _encodable(value) if isinstance(value, str) else None
 
 
+def body_kind(text: str, tools: Sequence[ToolEvent]) -> Kind:
+    """Return what a whole body is for, by what matters most of what it says."""
+    if text:
+        return Kind.TEXT
+    return Kind.TOOL_CALL if tools else Kind.OTHER
+
+
+def text_or_json(value: Any) -> str | None:
+    """Return a value as text: as it is, or as JSON; None where there is none."""
+    if value is None:
+        return None
+    return _encodable(value) if isinstance(value, str) else compact(value)
+
+
+def text_in(content: Any) -> str:
+    """Return the text of a message's content: itself, or that of its parts."""
+    if isinstance(content, str):
+        return _encodable(content)
+    return "".join(text_of(part.get("text")) or "" for part in objects_of(content))
+
+
+def id_of(value: Any) -> str | None:
+    """Return an id; servers that have none may send an empty text."""
+    return text_of(value) or None
+
+
+def label_of(value: Any) -> str:
+    """Return a number or a name as text; an empty one for anything else."""
+    return str(value) if isinstance(value, str | int) else ""
+
+
 def count_of(value: Any) -> int | None:
     """Return a value if it is a count that a column can hold."""
     is_number = isinstance(value, int) and not isinstance(value, bool)
     return value if is_number and 0 <= value <= _COUNT_MAX else None
+
+
+def total_of(counts: Any, *names: str) -> int | None:
+    """Return the sum of those counts that are known; None if none of them is."""
+    found = [count_of(member(counts, name)) for name in names]
+    known = [count for count in found if count is not None]
+    return count_of(sum(known)) if known else None
 
 
 def _encodable(text: str) -> str:

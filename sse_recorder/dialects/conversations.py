@@ -30,7 +30,8 @@ Where several calls fit, that of the same conversation goes first, then one with
 arguments that the request repeats, then the latest response.  An id alone is not
 believed where the names differ, or both the conversation and the arguments; echo and
 order are guesses, and stay within a conversation.  Echo comes before order, because
-conversations that run side by side call the same tools.
+conversations that run side by side call the same tools.  A result that may be old (see
+`turns`) has the id and the arguments of its call, or answers none.
 
 A result may be heard of before its call: the client need not read a response to its
 end.  It waits while an exchange is open that may have made the call.  One that fits
@@ -66,6 +67,7 @@ _CANDIDATES: Final = 64
 """Calls that are looked at for one result; the latest ones."""
 _NS_LIMIT: Final = 2**63
 _WAYS: Final = ("exact id", "item id", "suffix", "echo", "order")
+_SURE: Final = ("exact id", "item id")
 
 Key = tuple[str | None, ...]
 
@@ -169,12 +171,25 @@ class Conversations:
             return []
         running = self._running.get(part.host, {})
         number = running.get(part.exchange_id, next(self._numbers))
-        waiting = _Waiting(_bare(part), number, list(part.results))
+        waiting = _Waiting(_bare(part), number, self._not_known(part))
         answered = list(self._match(waiting))
         if waiting.results:
             self._waiting[part.exchange_id] = waiting
             self._waiting_size += waiting.size
         return answered + self._give_up()
+
+    def _not_known(self, part: Part) -> list[ClientResult]:
+        """Return the results of a request that were not heard of before for certain."""
+        new = list[ClientResult]()
+        for result in part.results:
+            if result.may_be_old and self._is_known(part, result):
+                self.found["repeated"] += 1
+            else:
+                new.append(result)
+        return new
+
+    def _is_known(self, part: Part, result: ClientResult) -> bool:
+        return any(hash(key) in self._answered for key in _repeats(part, result))
 
     def ended(self, part: Part) -> list[ToolCall]:
         """Hear that an exchange is over; return the calls that are answered by now."""
@@ -188,8 +203,13 @@ class Conversations:
             own.count = part.rows
         answered = list[ToolCall]()
         if part.calls:
+            earliest = min(
+                part.started_at + (call.called_ns or 0) for _, call in part.calls
+            )
             for waiting in list(self._waiting.values()):
-                if waiting.part.scope == part.scope:
+                # What was sent before the first of them was made answers none.
+                sent_at, scope = waiting.part.started_at, waiting.part.scope
+                if scope == part.scope and sent_at >= earliest:
                     self._waiting_size -= waiting.size
                     answered += self._match(waiting)
                     self._waiting_size += waiting.size
@@ -264,6 +284,8 @@ class Conversations:
     def _find(self, way: str, waiting: _Waiting, result: ClientResult) -> _Open | None:
         """Return the call that a result answers, as far as one way shows it."""
         part = waiting.part
+        if result.may_be_old and way not in _SURE:
+            return None
         given = _canonical(result.arguments)
         wanted: Key = {
             "exact id": (result.tool_id,),
@@ -322,7 +344,7 @@ class Conversations:
             return
         for result in waiting.results:
             keys = _repeats(waiting.part, result)
-            if any(hash(key) in self._answered for key in keys):
+            if result.may_be_old or self._is_known(waiting.part, result):
                 self.found["repeated"] += 1
                 continue
             self.found["unmatched"] += 1
@@ -369,6 +391,8 @@ def _fits(
     if _same(one.part.session_id, part.session_id) is False:
         return False
     if _same(one.call.tool_name, result.name) is False:
+        return False
+    if result.may_be_old and _same(one.arguments, given) is not True:
         return False
     is_elsewhere = _same(one.part.thread, part.thread) is False
     if way in ("echo", "order"):

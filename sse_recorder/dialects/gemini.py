@@ -9,9 +9,12 @@ A part is text (of thinking, where it says `thought`), a `functionCall` of the c
 tools, or a tool that the provider runs, with its answer in a later part: `toolCall` and
 `toolResponse`, `executableCode` and `codeExecutionResult`.  A `functionCall` is mostly
 whole and often has no id.  Where its arguments are streamed (Vertex), its first part
-has a name and `willContinue`, later ones have `partialArgs`, and an empty one ends it.
+has a name and `willContinue`, later ones have `partialArgs`, and an empty one ends it,
+or else the next call or the end of the answer.  A prompt that is refused has no
+candidates, but a `blockReason`.
 
-Without `alt=sse` the answer is a JSON list of the same payloads.
+Without `alt=sse` the answer is a JSON list of the same payloads.  The gateway for code
+assistants puts each payload into a `response`, and each request into a `request`.
 
 Source: the types of the google-genai package, and recorded streams.
 """
@@ -32,13 +35,17 @@ from sse_recorder.dialects.base import (
     ToolEvent,
     ToolReturned,
     ToolStarted,
+    body_kind,
     compact,
     count_of,
+    id_of,
     member,
     message_of,
     objects_of,
     parse_object,
     text_of,
+    text_or_json,
+    total_of,
 )
 from sse_recorder.dialects.turns import (
     ClientResult,
@@ -50,12 +57,24 @@ from sse_recorder.dialects.turns import (
 )
 from sse_recorder.exchange import RequestHead
 
-_PATH = re.compile(r"/models/([^/:]+):(?:streamGenerateContent|generateContent)$")
-_STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]")
+_PATH = re.compile(r"/[^/:]+:(?:streamGenerateContent|generateContent)$")
+_STEP = re.compile(r"\.([^.\[\]]+)|\['([^']+)'\]|\[([0-9]{1,9})\]")
+_STEPS = re.compile(rf"\$(?:{_STEP.pattern})+")
 _RUN: Final = {"toolCall": "toolType", "executableCode": ""}
 _ANSWERS: Final = ("toolResponse", "codeExecutionResult")
 _FAILED: Final = ("OUTCOME_FAILED", "OUTCOME_DEADLINE_EXCEEDED")
-_PARTIAL_VALUES: Final = ("stringValue", "numberValue", "boolValue", "nullValue")
+_PARTIAL_VALUES: Final = ("stringValue", "numberValue", "boolValue")
+_MEDIA: Final = ("inlineData", "fileData")
+
+
+class _Text:
+    """A text that comes in pieces."""
+
+    def __init__(self) -> None:
+        self.pieces = list[str]()
+
+    def __str__(self) -> str:
+        return "".join(self.pieces)
 
 
 class Gemini(Dialect):
@@ -100,16 +119,17 @@ class Gemini(Dialect):
             value = json.loads(body)
         except (ValueError, RecursionError):
             return Reading()
+        payloads = objects_of(value if isinstance(value, list) else [value])
+        readings = [self._read(payload) for payload in payloads]
+        text = "".join(reading.text for reading in readings)
+        tools = tuple(tool for reading in readings for tool in reading.tools)
         said = Reading()
-        for payload in objects_of(value if isinstance(value, list) else [value]):
-            new = self._read(payload)
+        for reading in readings:
             # What a payload does not say is what the ones before it said.
-            news = {n: v for n, v in new._asdict().items() if v is not None}
-            news |= {"text": said.text + new.text, "tools": said.tools + new.tools}
-            said = said._replace(
-                **news | {"kind": Kind.ERROR if new.error else Kind.OTHER}
-            )
-        return said
+            news = {n: v for n, v in reading._asdict().items() if v is not None}
+            said = said._replace(**news)
+        kind = Kind.ERROR if said.error else body_kind(text, tools)
+        return said._replace(kind=kind, text=text, tools=tools)
 
     @classmethod
     def read_turn(cls, body: bytes) -> Turn:
@@ -123,10 +143,13 @@ class Gemini(Dialect):
         return f"data: {compact({'error': error})}\r\n\r\n"
 
     def _read(self, payload: dict[str, Any]) -> Reading:
+        if isinstance(inner := payload.get("response"), dict):
+            payload = inner
         if error := payload.get("error"):
             return Reading(Kind.ERROR, error=message_of(error), terminal=True)
         text, tools = "", list[ToolEvent]()
-        is_reasoning, finish_reason = False, None
+        is_reasoning = is_media = False
+        finish_reason = text_of(member(payload, "promptFeedback", "blockReason"))
         for candidate in objects_of(payload.get("candidates")):
             finish_reason = text_of(candidate.get("finishReason")) or finish_reason
             for part in objects_of(member(candidate, "content", "parts")):
@@ -134,12 +157,11 @@ class Gemini(Dialect):
                     is_reasoning = True
                 else:
                     text += text_of(part.get("text")) or ""
+                is_media |= any(name in part for name in _MEDIA)
                 tools += self._tools(part)
+        if finish_reason is not None:
+            tools += self._complete()
         usage = payload.get("usageMetadata")
-        output = [
-            count_of(member(usage, name))
-            for name in ("candidatesTokenCount", "thoughtsTokenCount")
-        ]
         kinds = (
             (any(isinstance(t, ToolReturned) for t in tools), Kind.TOOL_RESULT),
             (
@@ -147,7 +169,7 @@ class Gemini(Dialect):
                 Kind.TOOL_CALL,
             ),
             (tools, Kind.TOOL_CALL_DELTA),
-            (text, Kind.TEXT),
+            (text or is_media, Kind.TEXT),
             (is_reasoning, Kind.REASONING),
             (finish_reason, Kind.FINISH),
             (usage, Kind.USAGE),
@@ -159,9 +181,7 @@ class Gemini(Dialect):
             model=text_of(payload.get("modelVersion")),
             finish_reason=finish_reason,
             input_tokens=count_of(member(usage, "promptTokenCount")),
-            output_tokens=None
-            if output == [None, None]
-            else sum(n or 0 for n in output),
+            output_tokens=total_of(usage, "candidatesTokenCount", "thoughtsTokenCount"),
             terminal=finish_reason is not None,
         )
 
@@ -170,35 +190,44 @@ class Gemini(Dialect):
             return self._function(call)
         for kind, name in _RUN.items():
             if isinstance(call := part.get(kind), dict):
-                key = text_of(call.get("id")) or self._new_key()
+                key = id_of(call.get("id")) or self._new_key()
                 self._code = key
                 given = compact(call.get("args", {}) if name else call)
                 called = text_of(call.get(name)) if name else "code_execution"
-                tool_id = text_of(call.get("id"))
+                tool_id = id_of(call.get("id"))
                 return [ToolCalled(key, tool_id, called, given, is_hosted=True)]
         for kind in _ANSWERS:
             if isinstance(answer := part.get(kind), dict):
-                answered = text_of(answer.get("id")) or self._code
+                answered = id_of(answer.get("id")) or self._code
                 failed = answer.get("outcome") in _FAILED
                 return [ToolReturned(answered, compact(answer), failed=failed)]
         return []
 
     def _function(self, call: dict[str, Any]) -> list[ToolEvent]:
-        tool_id, name = text_of(call.get("id")), text_of(call.get("name"))
+        tool_id, name = id_of(call.get("id")), text_of(call.get("name"))
         if self._streamed is not None and not name:
             return self._go_on(self._streamed, call)
+        earlier = self._complete()
         key = tool_id or self._new_key()
         if call.get("willContinue"):
             self._streamed, self._arguments = key, {}
-            return [ToolStarted(key, tool_id, name), *self._pieces(key, call)]
-        return [ToolCalled(key, tool_id, name, compact(call.get("args", {})))]
+            begun = ToolStarted(key, tool_id, name)
+            return [*earlier, begun, *self._pieces(key, call)]
+        given = compact(call.get("args", {}))
+        return [*earlier, ToolCalled(key, tool_id, name, given)]
 
     def _go_on(self, key: str, call: dict[str, Any]) -> list[ToolEvent]:
         events = self._pieces(key, call)
         if not call.get("willContinue") and not call.get("partialArgs"):
-            self._streamed = None
-            events.append(ToolCalled(key, None, None, compact(self._arguments)))
+            events += self._complete()
         return events
+
+    def _complete(self) -> list[ToolEvent]:
+        """Return that the call in pieces has its arguments, if there is one."""
+        key, self._streamed = self._streamed, None
+        if key is None:
+            return []
+        return [ToolCalled(key, None, None, compact(self._arguments))]
 
     def _pieces(self, key: str, call: dict[str, Any]) -> list[ToolEvent]:
         pieces = objects_of(call.get("partialArgs"))
@@ -213,23 +242,25 @@ class Gemini(Dialect):
 
 
 def _steps(payload: dict[str, Any]) -> Iterator[Step]:
+    if isinstance(inner := payload.get("request"), dict):
+        payload = inner
     contents = payload.get("contents")
     for content in objects_of(contents if isinstance(contents, list) else [contents]):
         by_assistant = content.get("role") == "model"
+        if by_assistant:
+            yield Said(by_assistant)
         for part in objects_of(content.get("parts")):
             # The API takes both spellings.
             call = part.get("functionCall") or part.get("function_call")
             answer = part.get("functionResponse") or part.get("function_response")
             if isinstance(call, dict):
                 given = compact(call.get("args", {}))
-                yield Repeated(
-                    text_of(call.get("id")), text_of(call.get("name")), given
-                )
+                yield Repeated(id_of(call.get("id")), text_of(call.get("name")), given)
             elif isinstance(answer, dict):
                 result = answer.get("response")
                 yield ClientResult(
-                    text_of(answer.get("id")),
-                    compact(result),
+                    id_of(answer.get("id")),
+                    text_or_json(result),
                     failed=bool(member(result, "error")),
                     name=text_of(answer.get("name")),
                 )
@@ -239,7 +270,11 @@ def _steps(payload: dict[str, Any]) -> Iterator[Step]:
 
 def _put(root: Any, path: str, value: Any) -> None:
     """Put a value at a path such as `$.a[0].b`; text goes on where it stood."""
-    steps = [name or int(index) for name, index in _STEP.findall(path)]
+    if _STEPS.fullmatch(path) is None:
+        return
+    steps = [
+        name or quoted or int(index) for name, quoted, index in _STEP.findall(path)
+    ]
     for step, following in zip(steps, [*steps[1:], None], strict=True):
         if isinstance(step, int):
             if not isinstance(root, list) or step > len(root):
@@ -250,11 +285,19 @@ def _put(root: Any, path: str, value: Any) -> None:
             return
         held = root.get(step) if isinstance(step, str) else root[step]
         if following is None:
-            both = isinstance(held, str) and isinstance(value, str)
-            root[step] = held + value if both else value
+            root[step] = _grown(held, value)
         elif not isinstance(held, dict | list):
             root[step] = held = [] if isinstance(following, int) else {}
         root = held
+
+
+def _grown(held: Any, value: Any) -> Any:
+    """Return a value with what was there before it, if both are text."""
+    if not isinstance(value, str):
+        return value
+    text = held if isinstance(held, _Text) else _Text()
+    text.pieces.append(value)
+    return text
 
 
 DIALECT = Gemini

@@ -62,6 +62,10 @@ class Mcp(Dialect):
         """Return the session that the request goes on with."""
         return header(self.request.headers, _HEADERS[0])
 
+    def read_head(self, response: ResponseHead) -> Reading:
+        """Note the session that the server begins."""
+        return Reading(session_id=header(response.headers, _HEADERS[0]))
+
     def read_request(self, body: bytes) -> Reading:
         """Note what is asked, and which tools are called."""
         tools = list[ToolEvent]()

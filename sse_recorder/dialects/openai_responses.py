@@ -7,10 +7,14 @@
     response.output_item.done                 {item}
     response.completed | incomplete | failed  {response: {usage, …}}
 
-A call goes by the id of its item; `call_id` is what the client answers to in its next
-request.  What the provider runs itself (web and file search, code, images, MCP) is a
-call as well: it begins when its arguments are complete, or where it has none when it is
-in progress, and has returned when its item is done.  A `…_call` that is answered by a
+A call goes by the id of its item, as it was first told, or by its place where later
+events have another id (as some gateways make it) or none; `call_id` is what the client
+answers to in its next request.  A stream that is taken up in its middle
+(`starting_after`) may lack the beginning of a call; its end has all of it.
+
+What the provider runs itself (web and file search, code, images, MCP) is a call as
+well: it begins when its arguments are complete, or where it has none when it is in
+progress, and has returned when its item is done.  A `…_call` that is answered by a
 `…_call_output` in the same stream has returned with that.
 
 Source: the types of the openai package, and recorded streams.
@@ -32,13 +36,18 @@ from sse_recorder.dialects.base import (
     ToolEvent,
     ToolReturned,
     ToolStarted,
+    body_kind,
     compact,
     count_of,
+    id_of,
+    label_of,
     member,
     message_of,
     objects_of,
     parse_object,
+    text_in,
     text_of,
+    text_or_json,
 )
 from sse_recorder.dialects.turns import (
     ClientResult,
@@ -51,14 +60,13 @@ from sse_recorder.dialects.turns import (
 from sse_recorder.exchange import RequestHead
 
 _PATH = re.compile(r"/responses(?:/[^/]+)?/?$")
-_HOSTED: Final = frozenset(
-    {
-        "web_search_call",
-        "file_search_call",
-        "code_interpreter_call",
-        "image_generation_call",
-        "mcp_call",
-    }
+# A tuple, because what is looked for may be anything, which a set would have to hash.
+_HOSTED: Final = (
+    "web_search_call",
+    "file_search_call",
+    "code_interpreter_call",
+    "image_generation_call",
+    "mcp_call",
 )
 """The types of items that the provider runs, and that are done when it has."""
 _ARGUMENTS: Final = re.compile(
@@ -74,7 +82,10 @@ _KINDS: Final = {
     "response.in_progress": Kind.STATUS,
     "response.output_text.delta": Kind.TEXT,
     "response.refusal.delta": Kind.TEXT,
+    "response.audio.transcript.delta": Kind.TEXT,
+    "response.reasoning.delta": Kind.REASONING,
     "response.reasoning_text.delta": Kind.REASONING,
+    "response.reasoning_summary.delta": Kind.REASONING,
     "response.reasoning_summary_text.delta": Kind.REASONING,
     "response.completed": Kind.FINISH,
     "response.incomplete": Kind.FINISH,
@@ -82,6 +93,8 @@ _KINDS: Final = {
     "error": Kind.ERROR,
     "keepalive": Kind.KEEPALIVE,
 }
+_UNDER_WAY: Final = ("queued", "in_progress")
+"""The statuses of a response that goes on in the background."""
 
 
 class OpenAIResponses(Dialect):
@@ -104,8 +117,10 @@ class OpenAIResponses(Dialect):
 
     def __init__(self, request: RequestHead) -> None:
         super().__init__(request)
-        self._called: set[str | None] = set()
-        self._answered: dict[str, str | None] = {}  # call_id, or type, → the call's key
+        self._started: set[str] = set()
+        self._called: set[str] = set()
+        self._places: dict[str, str] = {}  # of the calls that are not done
+        self._answered: dict[str, str] = {}  # call_id, or type, → the call's key
 
     @classmethod
     def recognises(cls, request: RequestHead) -> bool:
@@ -123,6 +138,8 @@ class OpenAIResponses(Dialect):
             return Reading(Kind.FINISH, terminal=True)
         payload = parse_object(data)
         type_ = text_of(payload.get("type")) or event or ""
+        if not type_ and payload.get("error"):
+            type_ = "error"
         kind = _KINDS.get(type_)
         if kind is None:
             return self._read_tool(type_, payload)
@@ -140,11 +157,15 @@ class OpenAIResponses(Dialect):
     def read_body(self, body: bytes) -> Reading:
         """Read a response that is not streamed, or an error."""
         payload = parse_object(body)
-        tools = list[ToolEvent]()
-        for item in objects_of(payload.get("output")):
-            tools += self._item(item, is_done=True)
-        kind = Kind.ERROR if payload.get("error") else Kind.OTHER
-        return _ended(kind, {"response": payload})._replace(tools=tuple(tools))
+        text, tools = "", list[ToolEvent]()
+        for place, item in enumerate(objects_of(payload.get("output"))):
+            tools += self._item(item, str(place), is_done=True)
+            for part in objects_of(item.get("content")):
+                said = text_of(part.get("text")) or text_of(part.get("refusal")) or ""
+                text += said if item.get("type") == "message" else ""
+        kind = Kind.ERROR if payload.get("error") else body_kind(text, tools)
+        said_last = _ended(kind, {"response": payload})
+        return said_last._replace(text=text, tools=tuple(tools))
 
     @classmethod
     def read_turn(cls, body: bytes) -> Turn:
@@ -161,22 +182,22 @@ class OpenAIResponses(Dialect):
         return f"event: error\ndata: {compact(error)}\n\n"
 
     def _read_tool(self, type_: str, payload: dict[str, Any]) -> Reading:
-        key = text_of(payload.get("item_id"))
+        place = label_of(payload.get("output_index"))
+        key = self._key(id_of(payload.get("item_id")), place)
         if arguments := _ARGUMENTS.fullmatch(type_):
             if arguments[1] == "delta":
                 # Code and free text are no JSON until they are whole.
                 piece = text_of(payload.get("delta")) if "arguments" in type_ else ""
                 delta = ToolArguments(key, piece or "")
                 return Reading(Kind.TOOL_CALL_DELTA, tools=(delta,))
-            given = _arguments(payload)
-            return Reading(Kind.TOOL_CALL, tools=self._call(key, None, None, given))
+            return Reading(Kind.TOOL_CALL, tools=self._go_on(key, _arguments(payload)))
         if _BEGUN.fullmatch(type_):
-            return Reading(Kind.TOOL_CALL, tools=self._call(key, None, None, None))
+            return Reading(Kind.TOOL_CALL, tools=self._go_on(key, None))
         if type_ not in ("response.output_item.added", "response.output_item.done"):
             return Reading(Kind.STATUS if type_.startswith("response.") else Kind.OTHER)
         item = payload.get("item")
         tools = (
-            self._item(item, is_done=type_.endswith("done"))
+            self._item(item, place, is_done=type_.endswith("done"))
             if isinstance(item, dict)
             else ()
         )
@@ -187,9 +208,11 @@ class OpenAIResponses(Dialect):
             Kind.TOOL_RESULT if is_result else Kind.TOOL_CALL, tools=tuple(tools)
         )
 
-    def _item(self, item: dict[str, Any], *, is_done: bool) -> tuple[ToolEvent, ...]:
+    def _item(
+        self, item: dict[str, Any], place: str, *, is_done: bool
+    ) -> tuple[ToolEvent, ...]:
         type_ = text_of(item.get("type")) or ""
-        key, call_id = text_of(item.get("id")), text_of(item.get("call_id"))
+        call_id, short = id_of(item.get("call_id")), type_.removesuffix("_call")
         failed = item.get("status") in ("failed", "incomplete") or bool(
             item.get("error")
         )
@@ -200,35 +223,50 @@ class OpenAIResponses(Dialect):
             return (ToolReturned(answers or call_id, compact(item), failed=failed),)
         if not type_.endswith("_call"):
             return ()
-        name = text_of(item.get("name")) or type_.removesuffix("_call")
-        self._answered[call_id or type_.removesuffix("_call")] = key
-        is_hosted = type_ in _HOSTED or item.get("execution") == "server"
+        own = id_of(item.get("id")) or call_id
+        key = (self._key(own, place) if is_done else own) or f"#{place}"
+        name, is_hosted = text_of(item.get("name")) or short, _is_hosted(item)
+        tool_id = call_id or id_of(item.get("id"))
+        self._answered[call_id or short] = key
         if not is_done:
-            return (ToolStarted(key, call_id or key, name, is_hosted),)
-        called = tuple(
-            call._replace(is_hosted=is_hosted)
-            for call in self._call(key, call_id or key, name, _arguments(item))
-        )
+            self._started.add(key)
+            self._places[place] = key
+            return (ToolStarted(key, tool_id, name, is_hosted),)
+        self._places.pop(place, None)
+        given = _arguments(item)
+        called = self._call(ToolCalled(key, tool_id, name, given, is_hosted))
         if type_ in _HOSTED:
-            result = ToolReturned(key, compact(item), failed, _arguments(item))
-            return (*called, result)
+            return (*called, ToolReturned(key, compact(item), failed, given))
         return called
 
-    def _call(
-        self, key: str | None, tool_id: str | None, name: str | None, text: str | None
-    ) -> tuple[ToolCalled, ...]:
-        """Return that a call has its arguments, unless it was told before."""
-        if key in self._called:
+    def _key(self, item_id: str | None, place: str) -> str | None:
+        """Return what an item goes by that may have been told before."""
+        if item_id in self._started:
+            return item_id
+        return self._places.get(place, item_id)
+
+    def _go_on(self, key: str | None, given: str | None) -> tuple[ToolCalled, ...]:
+        """Return that a call whose beginning was told has its arguments."""
+        if key is None or key not in self._started:
             return ()
-        self._called.add(key)
-        return (ToolCalled(key, tool_id, name, text),)
+        return self._call(ToolCalled(key, None, None, given))
+
+    def _call(self, call: ToolCalled) -> tuple[ToolCalled, ...]:
+        """Return that a call has its arguments, unless it was told before."""
+        if call.key is None or call.key in self._called:
+            return ()
+        self._called.add(call.key)
+        return (call,)
+
+
+def _is_hosted(item: dict[str, Any]) -> bool:
+    return item.get("type") in _HOSTED or item.get("execution") == "server"
 
 
 def _arguments(item: dict[str, Any]) -> str | None:
     """Return the arguments of a whole call as JSON, whatever the API calls them."""
-    given = item.get("arguments")
-    if given is not None:
-        return text_of(given) or compact(given)
+    if (given := item.get("arguments")) is not None:
+        return text_or_json(given)
     for name in ("input", "code", "action", "queries", "operation"):
         if (value := item.get(name)) is not None:
             return compact(value if isinstance(value, dict) else {name: value})
@@ -240,17 +278,18 @@ def _steps(items: Any) -> Iterator[Step]:
         yield Said(by_assistant=False, text=items)
     for item in objects_of(items):
         type_ = text_of(item.get("type")) or "message"
-        call_id = text_of(item.get("call_id")) or text_of(item.get("id"))
+        call_id = id_of(item.get("call_id")) or id_of(item.get("id"))
         if type_.endswith("_output"):
-            output = item.get("output")
-            result = text_of(output) if isinstance(output, str) else compact(output)
+            result = text_or_json(item.get("output"))
             yield ClientResult(call_id, result, item.get("status") == "failed")
         elif type_.endswith("_call"):
             name = text_of(item.get("name")) or type_.removesuffix("_call")
             yield Repeated(call_id, name, _arguments(item))
         elif item.get("role") == "user":
-            yield Said(by_assistant=False, text=compact(item.get("content")))
-        elif item.get("role") in (None, "assistant"):  # reasoning has none
+            yield Said(by_assistant=False, text=text_in(item.get("content")))
+        elif item.get("role") == "assistant" or not (
+            "role" in item or type_.endswith("_response")
+        ):  # reasoning has no role; an approval is the user's
             yield Said(by_assistant=True)
 
 
@@ -258,18 +297,18 @@ def _ended(kind: Kind, payload: dict[str, Any]) -> Reading:
     response = payload.get("response") or {}
     usage = member(response, "usage")
     error = member(response, "error") or (payload if kind is Kind.ERROR else None)
-    reason = member(response, "incomplete_details", "reason") or member(
-        response, "status"
-    )
+    status = member(response, "status")
+    reason = member(response, "incomplete_details", "reason") or status
+    is_over = status not in _UNDER_WAY
     return Reading(
         kind,
         model=text_of(member(response, "model")),
         session_id=text_of(member(response, "conversation", "id")),
-        finish_reason=text_of(reason),
+        finish_reason=text_of(reason) if is_over else None,
         input_tokens=count_of(member(usage, "input_tokens")),
         output_tokens=count_of(member(usage, "output_tokens")),
         error=message_of(error) if error else None,
-        terminal=True,
+        terminal=is_over,
     )
 
 

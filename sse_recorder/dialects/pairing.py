@@ -81,7 +81,7 @@ class ToolLedger:
                 if call := self._find(key):
                     call.arguments.append(delta)
                     if call.called_ns is not None:  # it was taken for complete too soon
-                        call.called_ns = at_ns
+                        call.called_ns, call.call_frame = at_ns, frame
                 return []
             case ToolCalled():
                 return self._called(event, frame, at_ns)

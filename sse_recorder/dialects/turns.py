@@ -7,9 +7,14 @@ last turn of the assistant are new; all others were new in an earlier request.
     user ─ assistant: call 1 ─ result 1 ─ assistant: call 2 ─ result 2
                                                               new
 
+Where calls and results alternate with nothing said between them, they may be one turn:
+some clients put each result behind its call, when all of the calls were made at once.
+Then only the last result is new for certain, and the ones before it may be old.
+
 A dialect tells the steps of its request in order (`Step`), and `turn_of` finds what is
-new.  A result often has nothing but an id, which the client may have made up; the call
-that the request repeats before it has the name and the arguments.
+new; a message of the assistant is `Said` even where it has nothing but calls.  A result
+often has nothing but an id, which the client may have made up; the call that the
+request repeats before it has the name and the arguments.
 """
 
 from __future__ import annotations
@@ -43,6 +48,8 @@ class ClientResult(NamedTuple):
     name: str | None = None
     arguments: str | None = None
     """What the call was given, as the request repeats it."""
+    may_be_old: bool = False
+    """It counts only if its call is still open."""
 
 
 Step = Said | Repeated | ClientResult
@@ -52,40 +59,49 @@ class Turn(NamedTuple):
     """What a request has of its conversation."""
 
     results: tuple[ClientResult, ...] = ()
-    """The new ones."""
+    """The new ones, and after them those that may be old."""
     thread: str | None = None
     """What all requests of a conversation have in common, as far as can be told: the id
     that they name, or a digest of what the user said first."""
 
 
+class _Calls(NamedTuple):
+    """Calls of the assistant, and the results that follow them."""
+
+    calls: list[Repeated]
+    results: list[ClientResult]
+
+
 def turn_of(steps: Iterable[Step], thread: str | None = None) -> Turn:
     """Return what is new, where the request itself names its thread or does not."""
-    calls: list[Repeated] = []
-    results: list[ClientResult] = []
-    earlier = calls, results
+    block = earlier = [_Calls([], [])]
+    previous: Step | None = None
     was_assistant = False
     for step in steps:
         is_assistant = isinstance(step, Repeated) or (
             isinstance(step, Said) and step.by_assistant
         )
         if is_assistant and not was_assistant:
-            earlier = calls, results
-            calls, results = [], []
-        was_assistant = is_assistant
+            is_more = isinstance(step, Repeated) and isinstance(previous, ClientResult)
+            earlier, block = block, block if is_more else []
+            block.append(_Calls([], []))
+        was_assistant, previous = is_assistant, step
         match step:
             case Repeated():
-                calls.append(step)
+                block[-1].calls.append(step)
             case ClientResult():
-                results.append(step)
+                block[-1].results.append(step)
             case Said(by_assistant=False, text=text) if thread is None and text:
                 thread = hashlib.sha256(text.encode(errors="replace")).hexdigest()
-    if was_assistant and not calls:  # the beginning of the answer, to be gone on with
-        calls, results = earlier
-    return Turn(tuple(_with_calls(results, calls)), thread)
+    if was_assistant and not block[-1].calls:  # the answer's beginning, to be gone on
+        block = earlier
+    new = tuple(_with_calls(*block[-1]))
+    old = [result for one in block[:-1] for result in _with_calls(*one)]
+    return Turn(new + tuple(result._replace(may_be_old=True) for result in old), thread)
 
 
 def _with_calls(
-    results: list[ClientResult], calls: list[Repeated]
+    calls: list[Repeated], results: list[ClientResult]
 ) -> Iterable[ClientResult]:
     """Give results with the name and the arguments of the calls that they answer."""
     named = {call.tool_id: call for call in calls if call.tool_id is not None}

@@ -90,6 +90,10 @@ class VercelUi(Dialect):
         """By its first event, where a server leaves the header out."""
         return event is None and parse_object(data).get("type") in _FIRST
 
+    def read_request(self, body: bytes) -> Reading:
+        """Read which chat it is."""
+        return Reading(session_id=text_of(parse_object(body).get("id")))
+
     def read_event(self, event: str | None, data: str) -> Reading:
         """Read one event, or the sentinel."""
         if data == DONE:
@@ -103,14 +107,13 @@ class VercelUi(Dialect):
             case Kind.TEXT:
                 return Reading(kind, text_of(payload.get("delta")) or "")
             case Kind.ERROR:
-                return Reading(
-                    kind, error=text_of(payload.get("errorText")) or compact(payload)
-                )
+                error = text_of(payload.get("errorText")) or compact(payload)
+                return Reading(kind, error=error, terminal=True)
             case Kind.FINISH:
                 reason = text_of(payload.get("finishReason"))
-                return Reading(
-                    kind, finish_reason=reason or (type_ == "abort" and "abort") or None
-                )
+                if type_ == "abort":
+                    return Reading(kind, finish_reason=reason or type_, terminal=True)
+                return Reading(kind, finish_reason=reason)
             case Kind.CONNECTED | Kind.REASONING:
                 return Reading(kind)
             case _:
@@ -153,15 +156,17 @@ def _steps(parts: list[dict[str, Any]]) -> list[Step]:
 
 def _tool(kind: Kind, type_: str, payload: dict[str, Any]) -> Reading:
     key, name = text_of(payload.get("toolCallId")), text_of(payload.get("toolName"))
+    is_hosted = payload.get("providerExecuted") is True
     match type_:
         case "tool-input-start":
-            return Reading(kind, tools=(ToolStarted(key, key, name),))
+            return Reading(kind, tools=(ToolStarted(key, key, name, is_hosted),))
         case "tool-input-delta":
             delta = text_of(payload.get("inputTextDelta")) or ""
             return Reading(kind, tools=(ToolArguments(key, delta),))
         case "tool-input-available":
             given = compact(payload.get("input"))
-            return Reading(kind, tools=(ToolCalled(key, key, name, given),))
+            called = ToolCalled(key, key, name, given, is_hosted)
+            return Reading(kind, tools=(called,))
         case "tool-output-available":
             if payload.get("preliminary"):
                 return Reading(Kind.STATUS)

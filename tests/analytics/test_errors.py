@@ -12,6 +12,8 @@ from samples import (
     STARTED_AT,
     Event,
     called,
+    cassette_with,
+    conversation,
     event,
     exchange_id,
     finished,
@@ -26,6 +28,7 @@ from sse_recorder.exchange import Op, Outcome, Record, ResponseHead
 from sse_recorder.store.store import Store
 
 CHATS = "/v1/chat/completions"
+NO_RESULT = "no result, in it or in a later request"
 
 
 def errors(path: Path, **options: Any) -> list[dict[str, Any]]:
@@ -126,7 +129,7 @@ def test_an_error_in_a_stream_goes_by_its_code(
         pytest.param([said(10, "a"), finished(20)], [], id="an end"),
         pytest.param(
             [event(10, "connected", {}), called(20, "a", "f"), finished(30)],
-            [("tool", "unanswered f", 1, 1)],
+            [("tool", f"unanswered f: {NO_RESULT}", 1, 1)],
             id="unanswered",
         ),
         pytest.param(
@@ -136,12 +139,12 @@ def test_an_error_in_a_stream_goes_by_its_code(
                 returned(30, "a"),
                 finished(40),
             ],
-            [("tool", "superseded f", 1, 1)],
+            [("tool", "superseded f: called again with its id", 1, 1)],
             id="superseded",
         ),
         pytest.param(
             [returned(30, "a"), finished(40)],
-            [("tool", "unmatched", 1, 1)],
+            [("tool", "unmatched: no open call", 1, 1)],
             id="unmatched, which has no name",
         ),
     ],
@@ -216,3 +219,25 @@ def test_by_tool_a_failed_call_is_in_its_own_group_alone(tmp_path: Path) -> None
         ("fetch", "tool"),
         ("search", "no end"),
     ]
+
+
+def test_a_call_without_a_result_has_a_reason(tmp_path: Path) -> None:
+    """Its arguments were not whole, or the stream was not, or nobody brought it."""
+    delta = '{"index":0,"delta":{"tool_calls":[{"index":0,"id":"c","function":%s}]}}'
+    named = delta % '{"name":"f","arguments":"{"}'
+    half = [Event(10, None, f'{{"choices":[{named}]}}')]
+    cut = meibel_exchange(
+        half, number=1, path=CHATS, outcome=Outcome.UPSTREAM_ABORT, error="eof: cut"
+    )
+    broken = meibel_exchange(
+        [called(10, "a", "f")], number=2, outcome=Outcome.UPSTREAM_ABORT, error="reset"
+    )
+    root = store_with(tmp_path, [cut, broken, *conversation()])
+    found = {d: n for problem, d, n, _ in problems(root) if problem == "tool"}
+    assert found == {
+        "unanswered f: its arguments never came whole": 1,
+        "unanswered f: the stream ended first": 1,
+        f"unanswered search: {NO_RESULT}": 3,
+    }
+    told = cassette_with(tmp_path / "c.sse.jsonl", conversation())
+    assert ("tool", "unmatched: in no recorded answer", 1, 1) in problems(told)

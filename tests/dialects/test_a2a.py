@@ -85,3 +85,26 @@ def test_an_answer_may_be_a_message() -> None:
     """Without a task, and without a stream."""
     message = {"contextId": "c", "parts": PARTS}
     assert read_body("a2a", rpc(message=message)).text == "Hello"
+
+
+@pytest.mark.parametrize(
+    ("status", "artifacts", "text"),
+    [
+        ({"state": "completed"}, [{"parts": PARTS}, {"parts": PARTS}], "HelloHello"),
+        ({"state": "completed", "message": {"parts": PARTS}}, None, "Hello"),
+        ({"state": "input-required", "message": {"parts": PARTS}}, [], "Hello"),
+        ({"state": "working", "message": {"parts": PARTS}}, None, ""),
+        ({"state": "failed", "message": {"parts": PARTS}}, None, ""),
+    ],
+    ids=["artifacts", "answer", "question", "progress", "failure"],
+)
+def test_an_answer_may_be_what_a_task_has_when_it_is_over(
+    status: dict[str, Any], artifacts: object, text: str
+) -> None:
+    """Unless it was told before."""
+    task = {"kind": "task", "status": status, "artifacts": artifacts}
+    made = rpc(kind="artifact-update", artifact={"parts": PARTS})
+    assert read("a2a", [made, rpc(**task)]).text == "Hello"
+    story = read_body("a2a", rpc(**task))
+    assert story.text == text
+    assert story.kinds == ["connected" if status["state"] == "working" else "finish"]

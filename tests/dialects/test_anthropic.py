@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from reading import new_results, read, read_body
@@ -49,6 +50,13 @@ def test_it_is_known_by_its_path_or_by_its_first_event() -> None:
     assert Anthropic.recognises(RequestHead("POST", "/v1/messages?beta=true"))
     assert Anthropic.recognises(RequestHead("POST", "/x/messages", version))
     assert not Anthropic.recognises(RequestHead("POST", "/x/messages"))
+    for path in (
+        "/v1/projects/p/publishers/anthropic/models/claude@1:streamRawPredict",
+        "/v1/projects/p/publishers/anthropic/models/claude:rawPredict",
+        "/model/us.anthropic.claude/invoke",
+    ):
+        assert Anthropic.recognises(RequestHead("POST", path))
+    assert not Anthropic.recognises(RequestHead("POST", "/model/amazon.nova/invoke"))
     assert not Anthropic.recognises(
         RequestHead("POST", "/v1/messages/batches", version)
     )
@@ -88,6 +96,54 @@ def test_a_message_is_blocks_of_text_and_thinking() -> None:
     assert (story.last("input_tokens"), story.last("output_tokens")) == (113, 7)
     assert story.last("finish_reason") == "end_turn"
     assert [n for n, r in enumerate(story.readings) if r.terminal] == [11]
+
+
+def test_usage_is_told_member_by_member() -> None:
+    """A later event may repeat a part of it, or say that there is nothing new."""
+
+    def usage(**counts: int | None) -> tuple[str, dict[str, Any]]:
+        return event("message_delta", delta={"stop_reason": None}, usage=counts)
+
+    start_ = event("message_start", message={"usage": USAGE})
+    for later, said in (
+        (usage(output_tokens=7), (113, 7)),
+        (usage(input_tokens=4, output_tokens=7), (114, 7)),
+        (usage(input_tokens=None, cache_read_input_tokens=200), (213, 1)),
+    ):
+        story = read("anthropic", [start_, later])
+        assert (story.last("input_tokens"), story.last("output_tokens")) == said
+        assert story.kinds == ["connected", "usage"]
+    alone = read("anthropic", [usage(output_tokens=7)])
+    assert (alone.last("input_tokens"), alone.last("output_tokens")) == (None, 7)
+
+
+def test_thinking_that_is_hidden_is_thinking() -> None:
+    """It comes whole, as does thinking where a server does not stream it."""
+    story = read(
+        "anthropic",
+        [
+            start(0, type="redacted_thinking", data="x"),
+            start(1, type="thinking", thinking="hm"),
+            start(2, type="text", text="Hi"),
+        ],
+    )
+    assert (story.kinds, story.text) == (["reasoning", "reasoning", "text"], "Hi")
+
+
+def test_a_call_without_an_id_is_one_call() -> None:
+    """Its pieces go by the index of its block."""
+    block = {"type": "tool_use", "name": "f", "input": {}}
+    events = [start(0, **block), json_piece(0, '{"x":1}'), stop(0)]
+    assert read("anthropic", events).calls == [
+        (None, "f", '{"x":1}', None, "unanswered")
+    ]
+
+
+def test_arguments_need_not_be_json() -> None:
+    """With fine-grained streaming nobody has looked at them."""
+    block = {"type": "tool_use", "id": "a", "name": "f", "input": {}}
+    events = [start(0, **block), json_piece(0, '{"x": "un'), stop(0)]
+    assert read("anthropic", events).calls[0][2] == '{"x": "un'
 
 
 def test_a_tool_is_called_when_its_block_stops() -> None:
@@ -162,6 +218,7 @@ def test_an_answer_that_is_not_streamed_says_the_same() -> None:
     story = read_body("anthropic", body)
     assert story.calls == [("a", "s", '{"q":1}', "[]", "ok")]
     assert story.last("input_tokens") == 113
+    assert (story.text, story.kinds) == ("Hi", ["text"])
     refused = {"type": "error", "error": {"message": "no"}}
     assert read_body("anthropic", refused).last("error") == "no"
 
@@ -203,3 +260,33 @@ def test_results_are_blocks_of_the_last_message() -> None:
     answer = {"role": "assistant", "content": "It is sunny"}
     request["messages"] += [answer, {"role": "user", "content": "Thanks"}]
     assert new_results("anthropic", request) == []
+
+
+def test_a_result_may_be_nothing() -> None:
+    """It then is none, and no text that says so."""
+    block = {"type": "tool_result", "tool_use_id": "t1"}
+    for said in ({}, {"content": None}):
+        request = {"messages": [{"role": "user", "content": [block | said]}]}
+        assert new_results("anthropic", request) == [("t1", None, False, None, None)]
+
+
+def test_a_message_of_the_assistant_is_a_turn() -> None:
+    """Also where it has nothing but a call."""
+
+    def pair(key: str) -> list[dict[str, Any]]:
+        use = {"type": "tool_use", "id": key, "name": "f", "input": {}}
+        result = {"type": "tool_result", "tool_use_id": key, "content": key}
+        return [
+            {"role": "assistant", "content": [use]},
+            {"role": "user", "content": [result]},
+        ]
+
+    body = json.dumps({"messages": [*pair("a"), *pair("b")]}).encode()
+    assert [r.tool_id for r in Anthropic.read_turn(body).results] == ["b"]
+
+
+def test_counts_that_fit_no_column_are_none() -> None:
+    """Their sum is no more to be believed than they are."""
+    usage = {"input_tokens": 2**63 - 1, "cache_read_input_tokens": 1}
+    story = read("anthropic", [event("message_start", message={"usage": usage})])
+    assert story.last("input_tokens") is None

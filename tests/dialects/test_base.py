@@ -15,8 +15,14 @@ from sse_recorder.dialects.base import (
     Reading,
     compact,
     count_of,
+    id_of,
+    label_of,
+    message_of,
     parse_object,
+    text_in,
     text_of,
+    text_or_json,
+    total_of,
 )
 from sse_recorder.exchange import RequestHead
 
@@ -68,5 +74,51 @@ def test_values_of_another_type_are_none() -> None:
         None,
         None,
     ]
+    values: list[object] = ["", "a", {}, 0, None]
+    parts = [{"text": "H"}, "x", {"text": 1}, {}, {"text": "i"}]
+    assert [text_in(v) for v in ("Hi", parts, None, {"text": "x"})] == [
+        "Hi",
+        "Hi",
+        "",
+        "",
+    ]
+    assert [text_or_json(v) for v in values] == ["", "a", "{}", "0", None]
+    assert [id_of(v) for v in values] == [None, "a", None, None, None]
+    assert [label_of(v) for v in values] == ["", "a", "", "0", ""]
     counts = [0, 7, 2**63 - 1, 2**63, -1, True, 1.0, "1", None]
     assert [count_of(v) for v in counts] == [0, 7, 2**63 - 1, *[None] * 6]
+
+
+def test_what_could_only_just_be_read_can_be_written() -> None:
+    """A peer may nest values exactly as deeply as the interpreter can follow."""
+
+    def written_from_deeper_down(value: object) -> str:
+        return compact(value)
+
+    for depth in range(800, 1_100):
+        value = parse_object('{"a":' + "[" * depth + "]" * depth + "}")
+        assert written_from_deeper_down(value)[:1] in ("{", "n")
+
+
+def test_a_total_is_of_what_is_known_and_fits() -> None:
+    """It is a count itself, which a column must hold."""
+    assert total_of({"a": 1, "b": 2, "c": "x"}, "a", "b", "c", "d") == 3
+    assert total_of({"a": 0}, "a") == 0
+    for nothing in ({}, {"a": "x"}, None, {"a": 2**63 - 1, "b": 1}):
+        assert total_of(nothing, "a", "b") is None
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        {"message": "no", "type": "t"},
+        {"error": "no"},
+        {"type": "error", "error": {"type": "t", "message": "no"}},
+        {"error": {"code": "no"}, "type": ""},
+        {"detail": "no", "code": 7},
+        "no",
+    ],
+)
+def test_an_error_says_what_is_wrong_in_one_of_many_places(error: object) -> None:
+    """Whatever is nearest to a sentence is taken."""
+    assert message_of(error) == "no"

@@ -314,6 +314,49 @@ def test_ids_that_differ_are_not_overruled_by_a_name() -> None:
     assert rows == [("B", 0, "unmatched", "Paris")]
 
 
+# --- results that may be old ----------------------------------------------------------
+
+OLD: dict[str, Any] = {"name": "search", "arguments": '{"q":1}', "may_be_old": True}
+
+
+def test_a_result_that_may_be_old_answers_a_call_that_is_open() -> None:
+    """As where calls that were made at once stand each before its result."""
+    first = call("A", 0, "c1")
+    second = call("A", 1, "c2", arguments='{"q": 2}')
+    sent = [result("c2", "two", name="search"), result("c1", "one", **OLD)]
+    assert told(part("A", calls=[first, second]), part("B", 9, results=sent)) == [
+        ("A", 1, "ok", "two"),
+        ("A", 0, "ok", "one"),
+    ]
+
+
+def test_a_result_that_may_be_old_is_mostly_a_repetition() -> None:
+    """It is never `unmatched`, and does not answer twice."""
+    machine = Conversations()
+    old = result("c1", "one", **OLD)
+    hear(machine, part("A", calls=[call("A", 0, "c1")]))
+    rows = hear(machine, part("B", 9, results=[result("c1", "one")]))
+    rows += hear(machine, part("C", 19, results=[old]))
+    rows += hear(machine, part("D", 29, results=[result("c9", "nine", **OLD)]))
+    assert [(row.exchange_id, row.result_exchange_id) for row in rows] == [("A", "B")]
+    assert machine.found == {"exact id": 1, "repeated": 2}
+
+
+@pytest.mark.parametrize(
+    "open_",
+    [
+        call("A", 0, "c1", arguments='{"q": 2}'),
+        call("A", 0, "r:c1"),
+        call("A", 0, None),
+    ],
+    ids=["other arguments", "other id", "no id"],
+)
+def test_a_result_that_may_be_old_is_no_guess(open_: ToolCall) -> None:
+    """Its id and its arguments are those of the call, since ids come again."""
+    sent = result("c1", "one", **OLD)
+    assert told(part("A", calls=[open_]), part("B", 9, results=[sent])) == []
+
+
 # --- repetitions, and what fits nothing -----------------------------------------------
 
 
@@ -514,7 +557,11 @@ IDS = st.sampled_from([None, "", ":", "c", "call_0", "r:call_0", "fc_1"])
 NAMES = st.sampled_from([None, "", "search", "fetch"])
 ARGUMENTS = st.sampled_from([None, "", "{", "{}", '{"q": 1}', '{"q":1}', "[" * 9_999])
 RESULTS = st.lists(
-    st.builds(ClientResult, IDS, ARGUMENTS, st.booleans(), NAMES, ARGUMENTS), max_size=4
+    st.builds(
+        *(ClientResult, IDS, ARGUMENTS, st.booleans()),
+        *(NAMES, ARGUMENTS, st.booleans()),
+    ),
+    max_size=4,
 )
 CALLS = st.lists(st.tuples(IDS, NAMES, ARGUMENTS, IDS), max_size=4)
 FACTS = st.tuples(

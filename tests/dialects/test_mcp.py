@@ -45,6 +45,13 @@ def test_it_is_known_by_its_headers_or_by_its_messages() -> None:
     assert not Mcp.recognises_event(None, '{"jsonrpc":"2.0"}')
 
 
+def test_a_session_begins_in_the_head_of_an_answer() -> None:
+    """The first request cannot name it yet."""
+    dialect = Mcp(RequestHead("POST", "/mcp"))
+    assert dialect.session_id() is None
+    assert dialect.read_head(ResponseHead(200, "OK", SESSION)).session_id == "s"
+
+
 def test_a_tool_runs_from_the_request_to_the_message_that_answers_it() -> None:
     """What comes before is the server's own business."""
     notice = {"jsonrpc": "2.0", "method": "notifications/progress"}

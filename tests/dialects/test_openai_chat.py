@@ -89,11 +89,102 @@ def test_pieces_of_calls_may_be_interleaved() -> None:
         "openai_chat",
         [
             piece(0, "{", id="a", name="x"),
-            piece(1, "{", id="b", name="y"),
+            piece(1, "[", id="b", name="y"),
+            piece(0, "}"),
+            piece(1, "]"),
             chunk({}, "tool_calls"),
         ],
     )
-    assert [call[0] for call in story.calls] == ["a", "b"]
+    assert [call[:3] for call in story.calls] == [("a", "x", "{}"), ("b", "y", "[]")]
+    assert story.spans == [(1, 3, None), (2, 5, None)]
+    assert [call.call_frame for call in story.tools] == [3, 5]
+
+
+@pytest.mark.parametrize("tool_id", [{}, {"id": ""}], ids=["none", "empty"])
+def test_calls_that_come_whole_may_have_no_ids(tool_id: dict[str, str]) -> None:
+    """A name after whole arguments begins another call; after a piece it does not."""
+    story = read(
+        "openai_chat",
+        [
+            piece(0, '{"q":1}', name="search", **tool_id),
+            piece(0, "{}", name="search", **tool_id),
+            piece(0, '{"q":', name="fetch", **tool_id),
+            piece(0, "2}", name="fetch", **tool_id),
+            chunk({}, "tool_calls"),
+        ],
+    )
+    assert [call[:3] for call in story.calls] == [
+        (None, "search", '{"q":1}'),
+        (None, "search", "{}"),
+        (None, "fetch", '{"q":2}'),
+    ]
+
+
+def test_a_whole_call_in_the_last_chunk_is_a_call() -> None:
+    """Some servers finish the choice with it."""
+    whole = piece(0, "{}", id="a", name="x")
+    whole["choices"][0]["finish_reason"] = "tool_calls"
+    story = read("openai_chat", [whole])
+    assert (story.kinds, story.last("finish_reason")) == (["tool_call"], "tool_calls")
+    assert story.spans == [(1, 1, None)]
+
+
+def test_what_a_custom_tool_is_given_is_one_argument() -> None:
+    """It is free text, which is no JSON, in pieces or whole."""
+
+    def custom(text: str, **call: Any) -> dict[str, Any]:
+        return {"index": 0, "custom": {"name": "sh", "input": text}, **call}
+
+    given = '{"input":"ls -l"}'
+    streamed = [
+        chunk({"tool_calls": [custom("ls", id="a")]}),
+        chunk({"tool_calls": [custom(" -l")]}),
+        chunk({}, "tool_calls"),
+    ]
+    assert read("openai_chat", streamed).calls[0][:3] == ("a", "sh", given)
+    said = {"role": "assistant", "tool_calls": [custom("ls -l", id="a")]}
+    whole = {"choices": [{"message": said, "finish_reason": "tool_calls"}]}
+    assert read_body("openai_chat", whole).calls[0][:3] == ("a", "sh", given)
+    result = {"role": "tool", "tool_call_id": "a", "content": ""}
+    assert new_results("openai_chat", {"messages": [said, result]}) == [
+        ("a", "", False, "sh", given)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("delta", "text"),
+    [
+        ({"refusal": "I cannot"}, "I cannot"),
+        ({"audio": {"id": "a", "transcript": "Hi"}}, "Hi"),
+        ({"audio": {"data": "UklGRg=="}}, ""),
+        ({"content": "", "images": [{"type": "image_url"}]}, ""),
+    ],
+    ids=["refusal", "transcript", "audio", "image"],
+)
+def test_the_answer_is_not_always_text(delta: dict[str, Any], text: str) -> None:
+    """What is heard or seen is content all the same."""
+    story = read("openai_chat", [chunk(delta)])
+    assert (story.kinds, story.text) == (["text"], text)
+
+
+def test_chunks_of_a_content_filter_say_nothing_of_the_model() -> None:
+    """Azure begins and ends with such chunks, in which most members are empty."""
+    empty = {"id": "", "object": "", "model": "", "choices": []}
+    filtered: dict[str, Any] = {
+        "index": 0,
+        "finish_reason": None,
+        "content_filter_offsets": {},
+    }
+    story = read(
+        "openai_chat",
+        [
+            {**empty, "prompt_filter_results": [{"prompt_index": 0}]},
+            chunk({"content": "Hi"}),
+            {**empty, "choices": [filtered]},
+        ],
+    )
+    assert story.kinds == ["other", "text", "other"]
+    assert story.last("model") == "m"
 
 
 def test_calls_that_come_whole_may_share_an_index() -> None:
@@ -192,13 +283,17 @@ def test_tools_that_the_provider_ran_have_their_result_in_the_stream() -> None:
         ("error", {"error": {"message": "too much"}}),
         ("error", {"message": "too much"}),
         (None, {"error": {"message": "too much"}, "choices": [{"delta": {}}]}),
+        (None, {"object": "error", "message": "too much", "code": 400}),
+        (None, {"error": "too much"}),
+        ("error", "too much"),
     ],
 )
-def test_errors_come_in_the_stream(event: str | None, payload: dict[str, Any]) -> None:
-    """Alone, beside choices, or by the event's name."""
+def test_errors_come_in_the_stream(event: str | None, payload: object) -> None:
+    """Alone, beside choices, or by the event's name; clients read no further."""
     story = read("openai_chat", [(event, payload)])
     assert story.kinds == ["error"]
     assert story.last("error") == "too much"
+    assert story.readings[0].terminal
 
 
 def test_usage_may_be_in_the_last_chunk() -> None:

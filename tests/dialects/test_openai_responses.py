@@ -93,6 +93,86 @@ def test_a_call_whose_item_is_all_there_is_counts() -> None:
     assert story.calls == [("call", "f", "{}", None, "unanswered")]
 
 
+FUNCTION = {"type": "function_call", "call_id": "call", "name": "f"}
+
+
+def test_calls_may_have_no_item_ids() -> None:
+    """They then go by the ids of their calls, and their pieces by their place."""
+    one, two = FUNCTION | {"call_id": "c1"}, FUNCTION | {"call_id": "c2"}
+    arguments = "function_call_arguments"
+    streamed = [
+        event("output_item.added", output_index=0, item=one),
+        event("output_item.added", output_index=1, item=two),
+        event(f"{arguments}.delta", output_index=0, delta="{}"),
+        event(f"{arguments}.done", output_index=0, arguments="{}"),
+        event(f"{arguments}.done", output_index=1, arguments="[]"),
+        event("output_item.done", output_index=0, item=one | {"arguments": "{}"}),
+        event("output_item.done", output_index=1, item=two | {"arguments": "[]"}),
+    ]
+    calls = [
+        ("c1", "f", "{}", None, "unanswered"),
+        ("c2", "f", "[]", None, "unanswered"),
+    ]
+    story = read("openai_responses", streamed)
+    assert story.calls == calls
+    assert story.spans == [(1, 4, None), (2, 5, None)]
+    output = [one | {"arguments": "{}"}, two | {"arguments": "[]"}]
+    assert read_body("openai_responses", {"output": output}).calls == calls
+
+
+def test_an_item_may_have_another_id_in_each_event() -> None:
+    """Some gateways make them up anew; the place of the item stays the same."""
+    story = read(
+        "openai_responses",
+        [
+            event("output_item.added", output_index=3, item=FUNCTION | {"id": "i1"}),
+            event(
+                "function_call_arguments.delta",
+                output_index=3,
+                item_id="i2",
+                delta="{}",
+            ),
+            event(
+                "output_item.done",
+                output_index=3,
+                item=FUNCTION | {"id": "i3", "arguments": "{}"},
+            ),
+        ],
+    )
+    assert story.calls == [("call", "f", "{}", None, "unanswered")]
+    assert story.spans == [(1, 3, None)]
+
+
+def test_items_of_one_place_are_told_apart_by_their_ids() -> None:
+    """Some servers do not count their items."""
+    items = [FUNCTION | {"id": f"i{n}", "call_id": f"c{n}"} for n in range(2)]
+    story = read(
+        "openai_responses",
+        [
+            event(f"output_item.{what}", output_index=0, item=one | {"arguments": "{}"})
+            for one in items
+            for what in ("added", "done")
+        ],
+    )
+    assert [call[:3] for call in story.calls] == [("c0", "f", "{}"), ("c1", "f", "{}")]
+
+
+def test_a_stream_may_be_taken_up_in_the_middle_of_a_call() -> None:
+    """What its end says of the call is all there is (`starting_after`)."""
+    done = event("function_call_arguments.done", item_id="fc", arguments="{}")
+    whole = item("done", **FUNCTION, id="fc", arguments="{}")
+    for events in ([done, whole], [whole]):
+        story = read("openai_responses", events)
+        assert story.calls == [("call", "f", "{}", None, "unanswered")]
+    assert read("openai_responses", [done]).kinds == ["tool_call"]
+
+
+def test_an_empty_text_of_arguments_is_none() -> None:
+    """Not a text in JSON."""
+    whole = item("done", **FUNCTION, id="fc", arguments="")
+    assert read("openai_responses", [whole]).calls[0][2] is None
+
+
 def test_what_the_provider_runs_has_returned_when_its_item_is_done() -> None:
     """A search has no arguments before: they are told with its results."""
     call = {"type": "file_search_call", "id": "fs"}
@@ -152,10 +232,13 @@ def test_an_output_in_the_stream_answers_the_call_before_it() -> None:
     [
         event("failed", response={"error": {"message": "no"}, "status": "failed"}),
         ("error", {"type": "error", "message": "no", "code": "c"}),
+        ("error", {"type": "error", "error": {"type": "t", "message": "no"}}),
+        ("error", {"error": {"message": "no"}}),
+        (None, {"error": {"message": "no"}}),
     ],
 )
-def test_errors_are_the_end(end: tuple[str, dict[str, Any]]) -> None:
-    """Of the response, or of the stream."""
+def test_errors_are_the_end(end: tuple[str | None, dict[str, Any]]) -> None:
+    """Of the response, or of the stream; some servers do not name their type."""
     story = read("openai_responses", [end])
     assert story.kinds == ["error"]
     assert story.last("error") == "no"
@@ -177,6 +260,42 @@ def test_an_answer_that_is_not_streamed_says_the_same() -> None:
     )
     assert story.calls == [("call", "f", "{}", None, "unanswered")]
     assert story.last("output_tokens") == 5
+    assert story.kinds == ["tool_call"]
+    parts = [
+        {"type": "output_text", "text": "Hel"},
+        {"type": "refusal", "refusal": "lo"},
+    ]
+    message = {"type": "message", "role": "assistant", "content": parts}
+    story = read_body("openai_responses", {**RESPONSE, "output": [message]})
+    assert (story.kinds, story.text) == (["text"], "Hello")
+    refused = read_body("openai_responses", {"error": {"message": "no"}})
+    assert (refused.kinds, refused.last("error")) == (["error"], "no")
+
+
+@pytest.mark.parametrize("status", ["queued", "in_progress"])
+def test_a_response_in_the_background_is_not_finished(status: str) -> None:
+    """Its first answer only says that it was begun."""
+    story = read_body("openai_responses", {**RESPONSE, "status": status})
+    assert story.last("finish_reason") is None
+    assert not story.readings[0].terminal
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("reasoning_text.delta", "reasoning"),
+        ("reasoning_summary_text.delta", "reasoning"),
+        ("reasoning.delta", "reasoning"),
+        ("refusal.delta", "text"),
+        ("audio.transcript.delta", "text"),
+        ("image_generation_call.partial_image", "status"),
+        ("code_interpreter_call_code.delta", "tool_call_delta"),
+        ("something.new", "status"),
+    ],
+)
+def test_each_event_has_its_kind(name: str, kind: str) -> None:
+    """Whatever it is called."""
+    assert read("openai_responses", [event(name, delta="x")]).kinds == [kind]
 
 
 def test_results_are_items_of_the_input() -> None:
@@ -200,6 +319,11 @@ def test_results_are_items_of_the_input() -> None:
     ]
     alone = {"previous_response_id": "resp_1", "input": items[-2:-1]}
     assert new_results("openai_responses", alone) == [("c1", "sun", False, None, None)]
+    approval = {"type": "mcp_approval_response", "approve": True}
+    user = {"role": "user", "content": "Go on"}
+    assert new_results("openai_responses", {"input": [items[-2], approval, user]}) == [
+        ("c1", "sun", False, None, None)
+    ]
     items.append({"type": "message", "role": "assistant", "content": "It is sunny"})
     items.append({"role": "user", "content": "Thanks"})
     assert new_results("openai_responses", {"input": items}) == []
@@ -214,6 +338,11 @@ def test_a_request_may_name_its_conversation() -> None:
     assert thread(conversation="conv_1") == "conv_1"
     assert thread(conversation={"id": "conv_1"}, input="Hi") == "conv_1"
     assert thread(input="Hi") == thread(input="Hi") != thread(input="Ho")
+    parts = [{"type": "input_text", "text": "Hi"}]
+    for content in ("Hi", parts):
+        assert thread(input=[{"role": "user", "content": content}]) == thread(
+            input="Hi"
+        )
 
 
 def test_what_the_provider_runs_is_not_left_to_the_client() -> None:
@@ -230,3 +359,21 @@ def test_what_the_provider_runs_is_not_left_to_the_client() -> None:
                     ledger.add(tool, 0, 0)
             ledger.close()
             assert [call.tool_id for _, call in ledger.left] == left
+
+
+def test_calls_made_at_once_may_stand_each_before_its_result() -> None:
+    """Nothing of the assistant's is between them then; a reasoning is of a new turn."""
+
+    def pair(number: int) -> list[dict[str, Any]]:
+        call_id = f"c{number}"
+        return [
+            {"type": "function_call", "call_id": call_id, "name": "f", "arguments": ""},
+            {"type": "function_call_output", "call_id": call_id, "output": ""},
+        ]
+
+    def results(*items: dict[str, Any]) -> list[tuple[str | None, bool]]:
+        turn = OpenAIResponses.read_turn(json.dumps({"input": items}).encode())
+        return [(found.tool_id, found.may_be_old) for found in turn.results]
+
+    assert results(*pair(1), *pair(2)) == [("c2", False), ("c1", True)]
+    assert results(*pair(1), {"type": "reasoning"}, *pair(2)) == [("c2", False)]

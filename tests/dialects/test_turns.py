@@ -21,7 +21,14 @@ def call(tool_id: str | None, name: str = "search", given: str = "{}") -> Repeat
 
 def new(*steps: Step) -> list[tuple[str | None, ...]]:
     """Return id, result, name and arguments of what is new."""
-    return [(r.tool_id, r.result, r.name, r.arguments) for r in turn_of(steps).results]
+    results = [result for result in turn_of(steps).results if not result.may_be_old]
+    return [(r.tool_id, r.result, r.name, r.arguments) for r in results]
+
+
+def maybe(*steps: Step) -> list[tuple[str | None, ...]]:
+    """Return id, result and arguments of what may be of the same turn."""
+    results = [result for result in turn_of(steps).results if result.may_be_old]
+    return [(r.tool_id, r.result, r.arguments) for r in results]
 
 
 def test_only_results_after_the_last_turn_of_the_assistant_are_new() -> None:
@@ -77,3 +84,19 @@ def test_what_the_user_said_first_names_the_thread() -> None:
     assert turn_of([Said(by_assistant=False, text="x")]).thread != first
     assert turn_of([USER], "thread 7").thread == "thread 7"
     assert turn_of([Said(by_assistant=False), ASSISTANT]).thread is None
+
+
+def test_calls_in_a_row_may_have_been_made_at_once() -> None:
+    """Some clients put each result behind its call, whichever turn it was of."""
+    steps: list[Step] = [
+        *(USER, call("0"), ClientResult("0", "0"), ASSISTANT),
+        *(call("1", given="1"), ClientResult("1", "one")),
+        *(call("1", given="2"), ClientResult("1", "two")),
+        *(call("3"), ClientResult("3", "three")),
+    ]
+    assert new(*steps) == [("3", "three", "search", "{}")]
+    assert maybe(*steps) == [("1", "one", "1"), ("1", "two", "2")]
+    assert turn_of(steps).results[0].tool_id == "3"
+    assert maybe(*steps, ASSISTANT) == maybe(*steps)
+    assert maybe(*steps, ASSISTANT, USER) == []
+    assert maybe(*steps[:6], USER, *steps[6:8]) == []

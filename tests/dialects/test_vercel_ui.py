@@ -7,8 +7,9 @@ from typing import Any
 
 from reading import new_results, read
 
+from sse_recorder.dialects.base import ToolCalled, ToolStarted
 from sse_recorder.dialects.vercel_ui import VercelUi
-from sse_recorder.exchange import ResponseHead
+from sse_recorder.exchange import RequestHead, ResponseHead
 
 
 def event(type_: str, **payload: Any) -> dict[str, Any]:
@@ -49,6 +50,13 @@ def test_a_message_is_text_between_its_start_and_the_sentinel() -> None:
     assert story.text == "Hello"
     assert story.last("finish_reason") == "stop"
     assert [reading.terminal for reading in story.readings[-2:]] == [False, True]
+
+
+def test_the_session_is_the_chat_that_the_request_names() -> None:
+    """The stream itself does not."""
+    dialect = VercelUi(RequestHead("POST", "/chat"))
+    assert dialect.read_request(b'{"id":"c","messages":[]}').session_id == "c"
+    assert dialect.read_request(b'{"id":1}').session_id is None
 
 
 def test_a_tool_runs_from_its_input_to_its_output() -> None:
@@ -119,3 +127,20 @@ def test_results_of_the_client_are_parts_of_the_last_message() -> None:
     assert VercelUi.read_turn(json.dumps(request).encode()).thread == "chat"
     messages.append({"role": "user"})
     assert new_results("vercel_ui", request) == []
+
+
+def test_a_call_that_the_provider_runs_is_no_clients() -> None:
+    """No later request brings its output."""
+    dialect = VercelUi(RequestHead("POST", "/chat"))
+    for type_ in ("tool-input-start", "tool-input-available"):
+        payload = event(type_, toolCallId="a", toolName="f", providerExecuted=True)
+        [told] = dialect.read_event(None, json.dumps(payload)).tools
+        assert isinstance(told, ToolStarted | ToolCalled)
+        assert told.is_hosted
+
+
+def test_nothing_that_matters_follows_an_error_or_an_abort() -> None:
+    """A client may leave at either."""
+    story = read("vercel_ui", [event("error", errorText="no"), event("abort")])
+    assert [reading.terminal for reading in story.readings] == [True, True]
+    assert story.last("finish_reason") == "abort"
