@@ -61,6 +61,8 @@ bench: $(VENV)/.dev .venv-peers/.mitmproxy
 	$(BIN)/python benchmarks/relay.py
 	$(BIN)/python benchmarks/lateness.py
 	$(BIN)/python benchmarks/size.py
+	$(BIN)/python benchmarks/parsing.py
+	$(BIN)/python benchmarks/reports.py
 
 # Its dependencies contradict ours.
 .venv-peers/.mitmproxy:
