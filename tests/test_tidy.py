@@ -34,6 +34,7 @@ UNTESTED = {
     "http1/__init__.py",
     "redrive/__init__.py",
     "store/__init__.py",
+    "store/rebuild/__init__.py",
     "testing/__init__.py",
 }
 

@@ -44,6 +44,7 @@ _HOMES: Final = {
     "latency": "reports",
     "ls": "look",
     "query": "query",
+    "rebuild": "rebuild",
     "record": "record",
     "recover": "keep",
     "redact": "redact",

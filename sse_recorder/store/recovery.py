@@ -30,6 +30,7 @@ from sse_recorder.errors import StoreError
 from sse_recorder.exchange import Ending, Op, Outcome, Record
 from sse_recorder.store import journal
 from sse_recorder.store.census import known
+from sse_recorder.store.rebuild.lock import remove_leftovers
 from sse_recorder.store.segment import (
     CARRY_SUFFIX,
     JournalReader,
@@ -151,6 +152,7 @@ def recover(root: Path) -> list[Recovered]:
     done: list[Recovered] = []
     try:
         _remove_begun(layout)
+        remove_leftovers(layout)
         for recorder_id, group in groupby(names, key=segment_recorder):
             done += _recover_recorder(layout, recorder_id, list(group))
     except OSError as error:

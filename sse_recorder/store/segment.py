@@ -7,6 +7,7 @@
       .journal/<segment>.arrows             being written
       .journal/<segment>.<table>.parquet    being sealed
       .journal/<segment>.damaged            sealed as far as it could be read
+      .journal/<segment>.<table>.rebuilt    about to be put in place of a sealed file
 
 A segment is named `<recorder_id>-<uuid7>`, so recorders share nothing and its name
 says when it began.  Sealing writes the four Parquet files beside the journal and moves
@@ -269,9 +270,7 @@ def seal(
             groups = (
                 _with_bodies(rows, bodies or {}) if table == "exchanges" else [rows]
             )
-            _write_parquet(
-                layout.part(name, table), schema, groups, _DELTA_COLUMNS[table]
-            )
+            write_table(layout.part(name, table), table, groups)
         for table in SCHEMAS:
             target = layout.table(name, table)
             layout.make(target.parent)
@@ -312,12 +311,13 @@ def _is_content(field: pa.Field) -> bool:
     return bool(pa.types.is_binary(field.type)) or field.name == "data"
 
 
-def _write_parquet(
-    path: Path,
-    schema: pa.Schema,
-    groups: Iterable[pa.Table],
-    delta_columns: Iterable[str],
-) -> None:
+def write_table(path: Path, table: str, groups: Iterable[pa.Table]) -> None:
+    """Write a table's file of a segment, each group as row groups of its own.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    schema = SCHEMAS[table]
     flags = os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_CLOEXEC
     with os.fdopen(os.open(path, flags, journal.FILE_MODE), "wb") as file:
         writer = pq.ParquetWriter(
@@ -330,7 +330,8 @@ def _write_parquet(
                 if pa.types.is_string(field.type) and field.name != "data"
             ],
             column_encoding={
-                name: _ENCODINGS[schema.field(name).type] for name in delta_columns
+                name: _ENCODINGS[schema.field(name).type]
+                for name in _DELTA_COLUMNS[table]
             },
             # The smallest and largest body say nothing, and take many times its memory.
             write_statistics=[f.name for f in schema if not _is_content(f)],

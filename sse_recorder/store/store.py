@@ -21,7 +21,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from itertools import groupby
+from contextlib import suppress
+from itertools import chain, groupby
 from operator import itemgetter
 from pathlib import Path
 from threading import Lock
@@ -62,7 +63,7 @@ _VIEWS = {
 }
 _SQL_HELP = (
     "mend the SQL: the tables are exchanges, chunks, frames and tool_calls, and"
-    " `DESCRIBE frames` shows the columns of one"
+    " `sse-recorder query --explain-schema` explains their columns"
 )
 # Request bodies that are read at a time.
 _BODIES_BYTES = 16 << 20
@@ -86,6 +87,8 @@ class Store:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._files: dict[str, list[str]] = {}
+        self._stamp: list[tuple[int, int]] = []
+        """Which files those were."""
         self._live: dict[str, pa.Table] = {}
         self._damage: set[str] = set()
         """What was said of journals that cannot be read."""
@@ -170,12 +173,22 @@ class Store:
             if not self._has_derived_views and views.mention().search(query):
                 self._connection.execute(views.script())
                 self._has_derived_views = True
-            relation: duckdb.DuckDBPyRelation | None = self._connection.sql(
-                query, params=params or None
-            )
-            if relation is None:
-                raise UsageError(f"there is no query in {query!r}; {_SQL_HELP}")
-            return relation.to_arrow_table()
+            while True:
+                try:
+                    return self._query(query, params)
+                except duckdb.Error:
+                    # A rebuild may have put a file in place of one that was being read.
+                    before, self._stamp = self._stamp, _stamp_of(self._files)
+                    if before == self._stamp:
+                        raise
+
+    def _query(self, query: str, params: list[object]) -> pa.Table:
+        relation: duckdb.DuckDBPyRelation | None = self._connection.sql(
+            query, params=params or None
+        )
+        if relation is None:
+            raise UsageError(f"there is no query in {query!r}; {_SQL_HELP}")
+        return relation.to_arrow_table()
 
     def exchanges(self, where: str = "true") -> Iterator[Exchange]:
         """Give the exchanges in the order in which they began.
@@ -309,6 +322,7 @@ class Store:
             table: [str(layout.table(name, table)) for name in sealed]
             for table in SCHEMAS
         }
+        self._stamp = _stamp_of(self._files)
         for problem in damage - self._damage:
             log.warning("%s", problem)
         self._damage |= damage
@@ -348,6 +362,16 @@ class Store:
             f"{self.path}: a file cannot be read ({first_line}); move that file away or"
             " restore it, the rest of the store is whole"
         )
+
+
+def _stamp_of(files: dict[str, list[str]]) -> list[tuple[int, int]]:
+    """Return what is another where a file is another one."""
+    stamp = []
+    for path in map(Path, chain.from_iterable(files.values())):
+        with suppress(FileNotFoundError):
+            status = path.stat()
+            stamp.append((status.st_ino, status.st_mtime_ns))
+    return stamp
 
 
 def _read_journals(

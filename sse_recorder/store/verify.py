@@ -27,6 +27,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from io import BytesIO
 from itertools import chain
+from operator import itemgetter
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -49,6 +50,7 @@ from sse_recorder.match import PARSED_BYTES_MAX, BodyDigest, request_key
 from sse_recorder.sse import rebuild
 from sse_recorder.store import cassette, journal
 from sse_recorder.store.answered import Answered, own
+from sse_recorder.store.rebuild.lock import leftovers
 from sse_recorder.store.segment import (
     CARRY_SUFFIX,
     DAMAGED_SUFFIX,
@@ -78,6 +80,10 @@ class Check(NamedTuple):
 _RESTORE = "restore the file, or move the segment's four files out of the store"
 _RECOVER = "run `sse-recorder recover`"
 _DISTRUST = "do not rely on this exchange: export what is good of it, or record it anew"
+_REBUILD = (
+    "run `sse-recorder rebuild`, if another version recorded it; else do not rely on"
+    " this exchange"
+)
 
 CHECKS: Final = {
     "file": Check("the file can be read, and its checksums are right", _RESTORE),
@@ -88,7 +94,7 @@ CHECKS: Final = {
     "segment": Check("the four files of a segment are there", _RESTORE),
     "journal": Check("a journal is being written", _RECOVER),
     "leftover": Check(
-        "nothing is left of a seal, or of a journal, that was given up",
+        "nothing is left of a seal, a journal or a rebuild that was given up",
         "run `sse-recorder recover`, and move out of the store what it leaves",
     ),
     "unique": Check(
@@ -102,12 +108,12 @@ CHECKS: Final = {
     "counts": Check("chunks, frames and tool calls are as many as counted", _DISTRUST),
     "bytes": Check("the chunks' sizes are those of the bytes in the frames", _DISTRUST),
     "frames": Check("the bytes, parsed again, give these frames", _DISTRUST),
-    "kinds": Check("the events, read again, are of these kinds", _DISTRUST),
+    "kinds": Check("the events, read again, are of these kinds", _REBUILD),
     "tool_calls": Check(
         "the events, and the requests after them, read again, make these tool calls",
-        _DISTRUST,
+        _REBUILD,
     ),
-    "summary": Check("the exchange's row says what its frames say", _DISTRUST),
+    "summary": Check("the exchange's row says what its frames say", _REBUILD),
     "mode": Check(
         "its user alone can read it",
         "run `chmod -R go=` on the store, or share it knowingly",
@@ -280,6 +286,9 @@ class _Folder:
         for path in layout.journals.glob("*" + DAMAGED_SUFFIX):
             problem = "what follows the damage in it is in no segment"
             yield self._finding(path, None, "leftover", problem)
+        for path in leftovers(layout):
+            problem = "the rebuild that wrote it was killed"
+            yield self._finding(path, None, "leftover", problem)
 
     def _look_for_doubles(self) -> Iterator[Finding]:
         """Give the exchanges that are there more than once."""
@@ -366,7 +375,7 @@ class _Folder:
             self.answered.request(exchange)
             for problem in _check_request(exchange):
                 yield self._finding(path, exchange, problem.check, problem.problem)
-            exchanges.append(_without_body(exchange))
+            exchanges.append(_without_long_body(exchange))
         exchanges.sort(key=_by_id)
         ids = [exchange.exchange_id for exchange in exchanges]
         self.ids.append((path, pa.array(ids, pa.string())))
@@ -615,6 +624,11 @@ def _head(exchange: Exchange) -> Iterator[Record]:
         request=request,
     )
     yield Record(eid, Op.OPEN, 0, opening)
+    # What is longer was not read by its dialect either.
+    if exchange.request_body_size <= PARSED_BYTES_MAX:
+        yield Record(eid, Op.REQUEST_DATA, 0, exchange.request_body)
+        if exchange.sent_ns is not None:
+            yield Record(eid, Op.SENT, exchange.sent_ns)
     if exchange.status is not None:
         head = ResponseHead(exchange.status, "", exchange.response_headers)
         yield Record(eid, Op.HEAD, exchange.headers_ns or 0, head)
@@ -724,7 +738,8 @@ def _check_summary(
 def _check_tool_calls(
     exchange: Exchange, found: Iterator[Row], rows: Rows, *, is_same: bool
 ) -> Iterator[_Problem]:
-    calls = list(_in_order(found, "tool_calls"))
+    # One that is closed late may be in a later segment than those after it.
+    calls = list(_in_order(iter(sorted(found, key=itemgetter(1))), "tool_calls"))
     if len(calls) != exchange.tool_call_count:
         yield _Problem(
             "counts", f"tool_call_count is {exchange.tool_call_count}, not {len(calls)}"
@@ -737,7 +752,9 @@ def _check_tool_calls(
                 return
 
 
-def _without_body(exchange: Exchange) -> Exchange:
+def _without_long_body(exchange: Exchange) -> Exchange:
+    if exchange.request_body_size <= PARSED_BYTES_MAX:
+        return exchange
     return replace(exchange, request_body=b"")
 
 

@@ -454,3 +454,45 @@ def test_an_exchange_that_is_there_twice_is_told(layout: Layout) -> None:
     told = {(f.exchange_id, f.check) for f in found(layout.root)}
     assert told == {(exchange_id(2), "unique")}
     assert len(found(layout.root)) == 2
+
+
+def test_a_call_that_the_request_makes_is_found_again(tmp_path: Path) -> None:
+    """A dialect that reads requests is given them, in a store and in a cassette."""
+    records = records_of(
+        [b'{"jsonrpc":"2.0","id":1,"result":{"content":[]}}'],
+        path="/mcp",
+        headers=(("Content-Type", "application/json"), ("Mcp-Session-Id", "s")),
+    )
+    call = b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"add"}}'
+    records[1] = records[1]._replace(payload=call)
+    recorder = Recorder(tmp_path / "store")
+    recorder.write(records)
+    recorder.segment.seal()
+    with Store.open(tmp_path / "store") as store:
+        (exchange,) = store.exchanges()
+        assert (exchange.dialect, exchange.tool_call_count) == ("mcp", 1)
+        text = cassette.dumps(exchange, store.chunks(exchange.exchange_id))
+    (tmp_path / "one.sse.jsonl").write_text(text, encoding="utf-8")
+    assert found(tmp_path / "store") == []
+    assert found(tmp_path / "one.sse.jsonl") == []
+
+
+def test_a_call_may_be_closed_in_a_later_segment_than_those_after_it(
+    tmp_path: Path,
+) -> None:
+    """Calls are numbered by when they began, and kept when they have ended."""
+    records = meibel_exchange(
+        [
+            called(20, "a", "slow"),
+            called(30, "b", "quick"),
+            returned(40, "b"),
+            returned(90, "a"),
+        ]
+    )
+    recorder = Recorder(tmp_path)
+    recorder.write(records[:7])
+    recorder.roll()
+    recorder.write(records[7:])
+    recorder.segment.seal()
+    assert len(recorder.layout.sealed_names()) == 2
+    assert found(tmp_path) == []
