@@ -428,7 +428,8 @@ class EventMask(TextMask):
     def _add(self, data: bytes) -> None:
         """Take more of the open frame, and what may come behind it."""
         rest = self._rest + data
-        start, look = 0, max(0, len(self._rest) - 3)
+        start = self._pass_plain(rest)
+        look = start or max(0, len(self._rest) - 3)
         while end := self._frame_end.search(rest, look):
             frame = rest[start : end.end()]
             if self._is_long:
@@ -444,6 +445,22 @@ class EventMask(TextMask):
         elif len(self._rest) >= self._look_at:
             self._look_at = len(self._rest) + (len(self._rest) >> 4)
             self._look()
+
+    def _pass_plain(self, rest: bytes) -> int:
+        """Write the whole frames at the beginning if they are plain.
+
+        Returns:
+            Where they end; 0 if there are none, or they need a closer look.
+        """
+        # Where there is none, what is left of `rest` does not end as a frame does.
+        end = max(rest.rfind(blank) + len(blank) for blank in self._plain_ends)
+        whole = rest[:end]
+        if self._is_long or self._is_open or not self._is_plain(whole):
+            return 0
+        self._write(whole, [], self._sent)
+        self._before = whole
+        self._sent = self._look_at = 0
+        return end
 
     def _look(self) -> None:
         """Let the open frame go as far as it has come, if nothing in it is secret."""
