@@ -253,18 +253,22 @@ class Parser:
             self._is_mixed = True
             self._is_plain = False
             return None
-        buffer += data
-        end = _last_frame_end(buffer, max(old - 2, 0), self._has_cr)
-        if not end:
-            return ""
+        is_apart = old == 1 and data[0] not in b"\r\n"  # no need to copy it
+        if not is_apart:
+            buffer += data
+        block, begin = (data, 0) if is_apart else (buffer, 1)
+        end = _last_frame_end(block, max(old - 2, 0), self._has_cr)
         try:
-            text = buffer[1:end].decode()
+            text = block[begin:end].decode() if end else ""
         except UnicodeDecodeError:
             del buffer[old:]
             return None
-        del buffer[: end - 1]
-        self._start += end - 1
-        return text.replace("\r\n", "\n") if self._has_cr else text
+        if is_apart:
+            buffer += data[end:]
+        elif end:
+            del buffer[: end - 1]
+        self._start += max(end - begin, 0)
+        return text.replace("\r", "") if self._has_cr else text
 
     def _are_lines_alike(self, data: bytes) -> bool:
         """Say whether all lines end by CRLF, those of the new bytes, too."""
@@ -276,10 +280,9 @@ class Parser:
         is_half = buffer[-1] == _CR
         if is_half and data[0] != _LF:
             return False
-        pairs = data.count(b"\r\n")
-        return data.count(b"\n") == pairs + is_half and data.count(b"\r") == pairs + (
-            data[-1] == _CR
-        )
+        inner = data[is_half : len(data) - (data[-1] == _CR)]
+        # Counting pairs of bytes takes three times as long.
+        return inner == b"\r\n".join(inner.replace(b"\r", b"").split(b"\n"))
 
     def _look(self) -> None:
         """See whether frames are text that needs no closer look."""
@@ -519,7 +522,7 @@ def _frame_end(
 
 
 def _last_frame_end(
-    buffer: bytearray,
+    buffer: bytes | bytearray,
     search: int,
     has_cr: bool,  # noqa: FBT001 - private, and called for each chunk
 ) -> int:
