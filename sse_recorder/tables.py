@@ -106,7 +106,7 @@ _EXCHANGES: Final[_Columns] = (
     ("ended_ns", _I64, "the exchange was over; null while open"),
     ("chunk_count", _I32, "rows that it has in chunks"),
     ("frame_count", _I32, "rows that it has in frames"),
-    ("tool_call_count", _I32, "tool calls that its response has"),
+    ("tool_call_count", _I32, "tool calls of its response, unmatched results too"),
     ("response_size", _I64, "length of the response body on the wire"),
     ("input_tokens", _I64, "reported usage, tokens read from a cache included"),
     ("output_tokens", _I64, "reported usage"),

@@ -90,8 +90,6 @@ class ChunkRun(NamedTuple):
     size: list[int]
     data: bytes
     """All of them, joined."""
-    ends_frames: bool
-    """Whether each of them ends with two LF."""
 
 
 EarlierFrames = Callable[[str], Iterable[EarlierFrame]]

@@ -127,6 +127,19 @@ def meibel_exchange(
     return records
 
 
+def plain_exchange(
+    at_ms: float, body: str, *, status: int = 200, number: int = 1, path: str = CHAT
+) -> list[Record]:
+    """Return the records of an exchange whose answer is JSON, read at once."""
+    head = ResponseHead(status, "OK", (("Content-Type", "application/json"),))
+    records = [
+        record._replace(payload=head) if record.op is Op.HEAD else record
+        for record in meibel_exchange(number=number, path=path, ended_ms=at_ms + 10)
+    ]
+    data = Record(records[0].exchange_id, Op.DATA, _ns(at_ms), body.encode())
+    return [*records[:-1], data, records[-1]]
+
+
 def chat_exchange(
     number: int,
     *,

@@ -106,7 +106,6 @@ def _run(chunks: list[tuple[int, bytes]]) -> ChunkRun:
         [at_ns for at_ns, _ in chunks],
         [len(part) for part in data],
         b"".join(data),
-        all(part.endswith(b"\n\n") for part in data),
     )
 
 

@@ -27,12 +27,13 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 from typing import Final
 
 import pyarrow as pa
 
+from sse_recorder.clock import SYSTEM
 from sse_recorder.errors import UsageError
 from sse_recorder.store.store import Store
 from sse_recorder.store.views import views
@@ -189,9 +190,10 @@ def _read(name: str) -> str:
 def _check_where(store: Store, where: str) -> None:
     """Let the database read a condition alone, so that its complaint is about it."""
     try:
-        store.sql(f"FROM exchanges WHERE (\n{where}\n) LIMIT 0")
+        # Of nothing in brackets it would make a value.
+        store.sql(f"FROM exchanges WHERE (true AND\n{where}\n) LIMIT 0")
     except UsageError as error:
-        complaint = str(error).partition("\n")[0]
+        complaint = str(error.__cause__ or error).partition("\n")[0]
         raise UsageError(
             f"where {where!r}: {complaint}; give an SQL condition on the columns of"
             " exchanges, such as: status >= 400"
@@ -200,19 +202,22 @@ def _check_where(store: Store, where: str) -> None:
 
 def _moment(name: str, value: datetime | str) -> str:
     """Return a moment as SQL."""
-    if isinstance(value, str):
-        if age := _AGE.fullmatch(value):
-            return f"now() - INTERVAL '{age[1]} {_UNITS[age[2]]}'"
-        try:
-            value = datetime.fromisoformat(value)
-        except ValueError as error:
-            raise UsageError(
-                f"{name} {value!r} is not a moment; write 2026-11-23,"
-                " 2026-11-23T10:15:00Z, or how long ago: 90s, 15m, 24h, 7d"
-            ) from error
-    if value.tzinfo is None:
-        value = value.replace(tzinfo=UTC)
-    return f"TIMESTAMPTZ '{value.astimezone(UTC).isoformat()}'"
+    try:
+        at = _read_moment(value) if isinstance(value, str) else value
+        at = at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
+    except (OverflowError, ValueError) as error:
+        raise UsageError(
+            f"{name} {value!r} is not a moment; write 2026-11-23,"
+            " 2026-11-23T10:15:00Z, or how long ago: 90s, 15m, 24h, 7d"
+        ) from error
+    return f"TIMESTAMPTZ '{at.isoformat()}'"
+
+
+def _read_moment(text: str) -> datetime:
+    if age := _AGE.fullmatch(text):
+        now = datetime.fromtimestamp(SYSTEM.wall_ns() / 1e9, UTC)
+        return now - timedelta(**{_UNITS[age[2]]: int(age[1])})
+    return datetime.fromisoformat(text)
 
 
 def _one_of(known: list[str]) -> str:

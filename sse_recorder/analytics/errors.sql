@@ -9,7 +9,7 @@
 -- Formulas:
 --   status: the answer's status was 400 or more; detail is the status
 --   outcome: it did not end as its framing says; detail is the outcome and why
---   stream error: an event says so; detail is its code or type, else its message
+--   stream error: what was said is an error; detail is its code, type or message
 --   tool: a call that failed, or that has no result, or a result without a call
 --   cut short: by the finish reason in detail
 --   no end: a stream whose dialect says when it is over ended without saying so
@@ -48,20 +48,26 @@ WITH problems AS (
                         said,
                         [
                             '$.error.code', '$.error.type', '$.error.status',
-                            '$.error.message', '$.error', '$.errorText', '$.code',
-                            '$.message'
+                            '$.error.message', '$.error', '$.errorText',
+                            '$.response.error.code', '$.response.error.message',
+                            '$.code', '$.message'
                         ]
                     ),
-                    lambda found: found ->> '$'
+                    lambda found: nullif(found ->> '$', '')
                 ),
                 lambda found: found IS NOT NULL
             )[1],
-            left(data, 60),
+            nullif(left(text, 60), ''),
             '(nothing)'
         ),
         NULL
     FROM (
-        SELECT exchange_id, data, TRY_CAST(data AS JSON) AS said
+        -- A body is no data, and may be a list of answers.
+        SELECT
+            exchange_id,
+            coalesce(data, TRY(decode(raw))) AS text,
+            TRY_CAST(text AS JSON) AS json,
+            coalesce(json -> '$[0]', json) AS said
         FROM frames
         WHERE kind = 'error'
     )

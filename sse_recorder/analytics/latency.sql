@@ -13,7 +13,7 @@
 --   ttfo: from t0 to the first frame with text for the reader
 --   gap: last_ns - last_ns of the content frame before it in the exchange
 --   read_gap: the same between reads: without the gaps of 0 within one
---   per_token: (last_content_ns - first_content_ns) / (output_tokens - 1)
+--   per_token: (last_content_ns - first_content_ns, if not 0) / (output_tokens - 1)
 --   tool: result_ns - called_ns of each call answered in its stream (ok, error)
 --   tool_union: time of an exchange in which at least one such call was open
 --   non_tool: e2e - tool_union, which is 0 where there was no such call

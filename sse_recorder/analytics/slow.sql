@@ -17,7 +17,7 @@
 --   streaming: the rest, that is from the first content on while no tool was open
 --   close: from the frame that says that it is over to the end
 --   took, usual: of that part, in this exchange; the group's median
---   n: of the group, exchanges
+--   n: exchanges of the group; here are those that took longer than 95 in 100
 WITH parts AS (
     SELECT
         "group",

@@ -13,7 +13,7 @@
 --   generating: between frames with content, or from the last of them to the end
 --   after_tool: from a tool's result to what follows
 --   tool_running: a tool was open meanwhile: its time, and no stall of the model's
---   n, major: silences; those of more than 30 s
+--   n, major: silences of more than 2 s, or of --over; those of more than 30 s
 --   exchanges, share: those that have one; their share of the group's, in %
 --   p50 to max, total: of the silences; their sum
 --   worst: the exchange that has the longest

@@ -13,7 +13,7 @@
 --   tokens_per_s: output_tokens / e2e
 --   frames, bytes: of the response, as recorded
 --   bytes_per_s: bytes / (e2e - headers), from the response's head to its end
---   tool_calls: calls that an exchange made
+--   tool_calls: calls that a response has, and results in it without a call
 --   seconds: e2e
 --   total: the sum; of a rate, sum / seconds in which one such exchange was open
 WITH samples AS (

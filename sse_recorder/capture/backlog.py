@@ -16,7 +16,6 @@ import pyarrow.compute as pc
 from sse_recorder.exchange import Op
 from sse_recorder.transcript import ChunkRun
 
-_BLANK_LINE = b"\n\n"
 _IS_DATA = pa.scalar(Op.DATA, pa.int8())
 
 
@@ -52,8 +51,6 @@ class Backlog:
         at_ns = whole.column("at_ns").take(order).to_pylist()
         data = whole.column("data").combine_chunks().take(order)
         sizes = pc.binary_length(data).to_pylist()
-        ends_frame = pc.ends_with(data, _BLANK_LINE)
-        all_end_frames = pc.all(ends_frame).as_py()
         _, offsets, buffer = data.buffers()
         place = memoryview(offsets).cast("i")
         content = memoryview(buffer) if buffer is not None else memoryview(b"")
@@ -67,7 +64,6 @@ class Backlog:
                     at_ns[start:end],
                     sizes[start:end],
                     bytes(content[place[start] : place[end]]),
-                    all_end_frames or pc.all(ends_frame[start:end]).as_py(),
                 ),
             )
             start = end

@@ -6,31 +6,40 @@ long as they are.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final, NamedTuple
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import zip_longest
+from typing import Final
 
-from rich.cells import cell_len
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 GAP: Final = 2
 """Cells between two columns."""
 
 
-class Column(NamedTuple):
+@dataclass(frozen=True)
+class Column:
     """A column of a table for people."""
 
     name: str
     cells: Sequence[str]
     is_number: bool = False
 
-    @property
+    @cached_property
     def width(self) -> int:
         """Cells that it needs."""
         cells = (self.name, *self.cells)
         lines = (line for cell in cells for line in cell.splitlines())
         return max(map(cell_len, lines), default=0)
+
+    def line(self, text: str, width: int) -> str:
+        """Return a line of a cell in so many of the terminal's."""
+        if self.is_number:
+            return " " * (width - cell_len(text)) + text
+        return set_cell_size(text, width)
 
 
 def number(value: float | None) -> str:
@@ -47,17 +56,26 @@ def print_columns(
     console: Console, columns: Sequence[Column], widths: Sequence[int]
 ) -> None:
     """Print a table, each column in as many cells as are given for it."""
-    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, GAP, 0, 0))
-    for column, width in zip(columns, widths, strict=True):
-        table.add_column(
-            Text(column.name),
-            justify="right" if column.is_number else "left",
-            width=width,
-            no_wrap=True,
+
+    def lines(cells: Iterable[list[str]]) -> str:
+        return "\n".join(
+            (" " * GAP)
+            .join(
+                column.line(text, width)
+                for column, width, text in zip(columns, widths, texts, strict=True)
+            )
+            .rstrip()
+            for texts in zip_longest(*cells, fillvalue="")
         )
-    for cells in zip(*(column.cells for column in columns), strict=True):
-        table.add_row(*(Text(cell) for cell in cells))
-    console.print(table)
+
+    titles = [column.name.splitlines() for column in columns]
+    height = max(map(len, titles))
+    head = lines([""] * (height - len(title)) + title for title in titles)
+    rows = zip(*(column.cells for column in columns), strict=True)
+    body = "\n".join(lines(cell.splitlines() or [""] for cell in row) for row in rows)
+    # By hand, because a table of rich's takes longer than all else that a report does.
+    console.print(Text(head, "bold"), no_wrap=True, overflow="crop")
+    console.print(Text(body), no_wrap=True, overflow="crop")
 
 
 def wide_console() -> Console:

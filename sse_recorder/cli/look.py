@@ -8,6 +8,7 @@ is in the tables.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -133,7 +134,7 @@ def _print_list(rows: list[dict[str, Any]]) -> None:
         columns = [c for c in columns if c.name != name]
     room = max(spare, 1)
     columns = [
-        c._replace(cells=[_tail(cell, room) for cell in c.cells])
+        replace(c, cells=[_tail(cell, room) for cell in c.cells])
         if c.name == "path"
         else c
         for c in columns

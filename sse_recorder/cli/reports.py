@@ -6,13 +6,15 @@ by its formulas.  The other formats have the rows as the query gives them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import groupby
 from typing import Any, Final, TypeVar
 
 import click
 import pyarrow as pa
+from rich.console import Console
 from rich.text import Text
 
 from sse_recorder import analytics
@@ -29,9 +31,16 @@ F = TypeVar("F", bound=Callable[..., Any])
 _TROUBLES: Final = ("error", "unanswered", "superseded", "unmatched")
 _TEXT_WIDTH_MIN: Final = 12
 # What a terminal too narrow for everything does without, the first of them first.
-_DISPENSABLE: Final = ("path", "started_at", "last", "share_pct", "major", "p90_ms")
+_DISPENSABLE: Final = (
+    *("path", "started_at", "last", "share_pct", "major", "p90_ms", "client_p90_ms"),
+)
 # What is cut where that is not enough: what a peer or a user has named.
 _TEXTS: Final = {"tool_name", "detail", "reason", "path"}
+# What is left out then, because half a number is worse than none.
+_NUMBERS: Final = (
+    *("client_p99_ms", "p99_ms", "total_ms", "client_p95_ms", "p95_ms", "exchanges"),
+    *("usual_ms", "over_ms", "client_max_ms", "max_ms", "p99", "p95", "p90"),
+)
 _IDS: Final = ("exchange_id", "latest_in", "worst")
 
 
@@ -183,14 +192,24 @@ def print_report(report: analytics.Report, format_: str) -> None:
 
     As a table it is followed by its formulas, and each group stands under its name.
     """
-    if format_ != "table" or not report.table.num_rows:
+    if format_ != "table":
         print_rows(report.table, format_)
         return
     console = wide_console()
-    columns = _fitting(dict(_columns(report.table)), console.width)
-    groups = report.table.column("group").to_pylist()
+    if report.table.num_rows:
+        _print_groups(report.table, console)
+    else:
+        console.print("(no rows)\n")
+    for formula in report.formulas:
+        console.print(Text(formula, "dim"))
+
+
+def _print_groups(table: pa.Table, console: Console) -> None:
+    columns = _fitting(dict(_columns(table)), console.width)
+    widths = [column.width for column in columns]
+    groups = table.column("group").to_pylist()
     # The only group, and groups named like their rows, need no name above them.
-    is_plain = set(groups) == {"all"} or groups == report.table.column(1).to_pylist()
+    is_plain = set(groups) == {"all"} or groups == table.column(1).to_pylist()
     for group, numbers in groupby(
         range(len(groups)), key=lambda n: "" if is_plain else groups[n]
     ):
@@ -200,12 +219,10 @@ def print_report(report: analytics.Report, format_: str) -> None:
         chosen = list(numbers)
         print_columns(
             console,
-            [c._replace(cells=[c.cells[n] for n in chosen]) for c in columns],
-            [c.width for c in columns],
+            [replace(c, cells=[c.cells[n] for n in chosen]) for c in columns],
+            widths,
         )
         console.print()
-    for formula in report.formulas:
-        console.print(Text(formula, "dim"))
 
 
 def _columns(table: pa.Table) -> Iterator[tuple[str, Column]]:
@@ -250,20 +267,23 @@ def _moment(at: datetime) -> str:
 def _fitting(columns: dict[str, Column], width: int) -> list[Column]:
     """Return columns that fit a width: some left out, texts cut, as far as need be."""
 
-    def spare() -> int:
-        return width - sum(column.width + GAP for column in columns.values())
+    def excess() -> int:
+        return sum(column.width + GAP for column in columns.values()) - GAP - width
 
-    if spare() + GAP < 0:
+    def leave_out(names: Iterable[str]) -> None:
+        for name in names:
+            if excess() > 0:
+                columns.pop(name, None)
+
+    if excess() > 0:
         columns = {
-            name: column._replace(name=column.name.replace(" ", "\n"))
+            name: replace(column, name=column.name.replace(" ", "\n"))
             for name, column in columns.items()
         }
-    for name in _DISPENSABLE:
-        if spare() + GAP >= 0:
-            break
-        columns.pop(name, None)
+    leave_out(_DISPENSABLE)
     for name in sorted(_TEXTS & columns.keys(), key=lambda n: -columns[n].width):
         column = columns[name]
-        room = max(column.width + min(spare() + GAP, 0), _TEXT_WIDTH_MIN)
-        columns[name] = column._replace(cells=[cut(c, room) for c in column.cells])
+        room = max(column.width - max(excess(), 0), _TEXT_WIDTH_MIN)
+        columns[name] = replace(column, cells=[cut(c, room) for c in column.cells])
+    leave_out(_NUMBERS)
     return list(columns.values())

@@ -18,7 +18,8 @@ Rules
 1. What was recorded is not trusted: characters that could steer a terminal are shown
    escaped, and text is never read as markup.
 2. A run is of frames of one kind with nothing of another kind that has a line here
-   between them; status and keep-alives do not interrupt it.
+   between them; status and keep-alives do not interrupt it.  So it is with stalls of
+   one state: a stream of rare events has thousands.
 3. A bar is at least one cell wide, so that nothing that happened is invisible.
 """
 
@@ -26,8 +27,10 @@ from __future__ import annotations
 
 import math
 from array import array
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
+from itertools import groupby
 from typing import Final, NamedTuple
 
 from rich.cells import cell_len, chop_cells, set_cell_size
@@ -50,6 +53,7 @@ _MARK: Final = "│"
 _LEVELS: Final = "▁▂▃▄▅▆▇█"
 # With fewer, their own lines show as much.
 _FLOW_FRAMES_MIN: Final = 16
+_FLOW_WIDTH: Final = len("at most 99.9 kB/s")
 _ELLIPSIS: Final = "…"
 _BODY: Final = "body"
 _ERROR_CHARACTERS: Final = 80
@@ -188,15 +192,16 @@ def waterfall(
     end_ns = max((t for t in times if t is not None), default=0)
     events = [*_moments(exchange), *runs]
     events += [_tool(call, end_ns) for call in tool_calls]
-    events += [_stall(stall) for stall in stalls]
+    events += _stalls(stalls, [event.begin_ns for event in events])
     events.sort(key=lambda event: event.begin_ns)
     events.append(_end(exchange, end_ns))
     label_width = min(max(len("first content"), _widest(events, 1)), width // 4)
-    note_width = min(_widest(events, 3), width // 4)
+    notes_width = max(_widest(events, 3), _FLOW_WIDTH if flow.is_worth_a_line else 0)
+    note_width = min(notes_width, width // 4)
     bar_width = max(width, WIDTH_MIN) - _TIME_WIDTH - label_width - note_width
     scale = _Scale(end_ns, bar_width - 3 * len(_GAP))
     above = [(scale.unit, "", scale.axis(), "")]
-    if len(flow.sizes) >= _FLOW_FRAMES_MIN:
+    if flow.is_worth_a_line:
         above.append(("", "bytes", *flow.line(scale)))
     rows = [
         Row(
@@ -339,19 +344,25 @@ class _Flow:
 
     def __init__(self) -> None:
         self._at_ns = array("q")
-        self.sizes = array("q")
+        self._sizes = array("q")
 
     def of(self, frames: Iterable[FrameRow]) -> Iterator[FrameRow]:
         """Give frames back one by one, and note what each brought."""
         for frame in frames:
             self._at_ns.append(frame.last_ns)
-            self.sizes.append(frame.size)
+            self._sizes.append(frame.size)
             yield frame
+
+    @property
+    def is_worth_a_line(self) -> bool:
+        """Whether it came in many pieces, and not all of them at once."""
+        at_ns = self._at_ns
+        return len(at_ns) >= _FLOW_FRAMES_MIN and at_ns[0] < at_ns[-1]
 
     def line(self, scale: _Scale) -> tuple[str, str]:
         """Return a line of the axis, and how much its highest cell stands for."""
         cells = [0] * scale.width
-        for at_ns, size_ in zip(self._at_ns, self.sizes, strict=True):
+        for at_ns, size_ in zip(self._at_ns, self._sizes, strict=True):
             cells[scale.cell(at_ns)] += size_
         most = max(cells)
         top = len(_LEVELS) - 1
@@ -442,10 +453,16 @@ def _tool(call: ToolCall, end_ns: int) -> _Event:
     return _Event(begin_ns, label, tuple(spans), call.status + took, style)
 
 
-def _stall(stall: Stall) -> _Event:
-    span = _Span(stall.begin_ns, stall.end_ns, "╌")
-    note = f"{stall.state}, {duration(stall.end_ns - stall.begin_ns)}"
-    return _Event(stall.begin_ns, "stall", (span,), note, "yellow")
+def _stalls(stalls: Iterable[Stall], begins: Iterable[int]) -> Iterator[_Event]:
+    """Give stalls, as one where they have one state and nothing else began between."""
+    begins = sorted(begins)
+    for (_, state), group in groupby(
+        sorted(stalls), key=lambda one: (bisect_right(begins, one.begin_ns), one.state)
+    ):
+        spans = tuple(_Span(one.begin_ns, one.end_ns, "╌") for one in group)
+        took = duration(sum(span.end_ns - span.begin_ns for span in spans))
+        count = "stall" if len(spans) == 1 else _count(len(spans), "stall")
+        yield _Event(spans[0].begin_ns, state, spans, f"{count}, {took}", "yellow")
 
 
 def _end(exchange: Exchange, end_ns: int) -> _Event:

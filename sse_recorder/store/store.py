@@ -67,6 +67,8 @@ _SQL_HELP = (
 )
 # Request bodies that are read at a time.
 _BODIES_BYTES = 16 << 20
+# As objects, rows take ten times the memory that they take as columns.
+_ROWS = 8_192
 _FRAME_BYTES = "raw, layout, event, data, id, retry"
 
 log = logging.getLogger("sse_recorder.store")
@@ -126,16 +128,9 @@ class Store:
         Raises:
             StoreError: it is not there any more, or cannot be read.
         """
-        if self.path.is_dir():
-            self._look_at_folder()
-        elif self.path.exists():
-            self._live = cassette.read_rows(self.path).tables()
-        else:
-            raise StoreError(
-                f"{self.path}: no such store or cassette; record one with"
-                " `sse-recorder record --upstream URL`, or name it with --store"
-            )
-        self._make_views()
+        with self._lock:
+            self._look()
+            self._make_views()
 
     def sql(self, query: str, params: Sequence[object] = ()) -> pa.Table:
         """Run SQL over the tables `exchanges`, `chunks`, `frames` and `tool_calls`.
@@ -299,6 +294,17 @@ class Store:
                     raise self._damaged(error) from error
             yield exchange_id, list(_cut(body, group))
 
+    def _look(self) -> None:
+        if self.path.is_dir():
+            self._look_at_folder()
+        elif self.path.exists():
+            self._live = cassette.read_rows(self.path).tables()
+        else:
+            raise StoreError(
+                f"{self.path}: no such store or cassette; record one with"
+                " `sse-recorder record --upstream URL`, or name it with --store"
+            )
+
     def _look_at_folder(self) -> None:
         layout = Layout(self.path)
         if not layout.exists():
@@ -428,8 +434,8 @@ def _quoted(text: str) -> str:
 
 
 def _tuples(table: pa.Table) -> Iterator[tuple[Any, ...]]:
-    """Give the rows of a table, batch by batch."""
-    for batch in table.to_batches():
+    """Give the rows of a table, a few thousand of them at a time."""
+    for batch in table.to_batches(max_chunksize=_ROWS):
         yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
 
 

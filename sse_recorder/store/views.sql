@@ -69,7 +69,8 @@ GROUP BY exchange_id;
 --   non_tool_ns: e2e_ns - tool_union_ns
 --   close_ns: from the last frame that says that it is over to the end
 --   e2e_ns: ended_ns, from t0 to the end
---   per_token_ns: content_ns / (output_tokens - 1), where usage was reported
+--   per_token_ns: content_ns / (output_tokens - 1), where usage was reported and
+--     content came in more than one read
 --   tokens_per_s: output_tokens / e2e_ns, where usage was reported
 CREATE OR REPLACE VIEW timings AS
 SELECT
@@ -83,8 +84,9 @@ SELECT
     ended_ns - coalesce(tool_union_ns, 0) AS non_tool_ns,
     ended_ns - over_ns AS close_ns,
     ended_ns AS e2e_ns,
-    (last_content_ns - first_content_ns) / nullif(greatest(output_tokens - 1, 0), 0)
-        AS per_token_ns,
+    -- What came at once, such as a plain answer, says nothing of its tokens.
+    nullif(last_content_ns - first_content_ns, 0)
+        / nullif(greatest(output_tokens - 1, 0), 0) AS per_token_ns,
     output_tokens / nullif(ended_ns / 1e9, 0) AS tokens_per_s
 FROM exchanges
 LEFT JOIN tool_time USING (exchange_id)
@@ -122,6 +124,8 @@ WITH progress AS (
     WHERE ended_ns IS NOT NULL
         AND finish_reason IS NULL
         AND (first_event_ns IS NOT NULL OR outcome <> 'complete')
+        -- It only listens to what a server may have to say.
+        AND NOT (method = 'GET' AND coalesce(dialect = 'mcp', false))
         AND NOT EXISTS (
             FROM frames
             WHERE frames.exchange_id = exchanges.exchange_id AND type = 'body'
@@ -150,16 +154,13 @@ SELECT
     end_ns,
     end_ns - begin_ns AS stall_ns,
     CASE
-        WHEN EXISTS (
-            FROM tool_calls
-            WHERE tool_calls.exchange_id = silences.exchange_id
-                AND timing = 'wire_bracket'
-                AND called_ns <= begin_ns
-                -- A stream that ended as it should leaves such a call to its client.
-                AND CASE
-                    WHEN status = 'unanswered' THEN finish_reason IS NULL
-                    ELSE result_ns >= end_ns
-                END
+        WHEN list_bool_or(
+            list_transform(
+                calls,
+                -- A stream that ended as it should leaves a call to its client.
+                lambda call: call.called_ns <= begin_ns
+                    AND coalesce(call.result_ns >= end_ns, finish_reason IS NULL)
+            )
         ) THEN 'tool_running'
         WHEN begin_ns < coalesce(first_content_ns, first_event_ns, ended_ns)
             OR kind_before IS NULL
@@ -168,7 +169,14 @@ SELECT
         ELSE 'generating'
     END AS state
 FROM silences
-JOIN exchanges USING (exchange_id);
+JOIN exchanges USING (exchange_id)
+-- As lists: with a subquery for each silence, all exchanges would be read for one.
+LEFT JOIN (
+    SELECT exchange_id, list({called_ns: called_ns, result_ns: result_ns}) AS calls
+    FROM tool_calls
+    WHERE timing = 'wire_bracket'
+    GROUP BY exchange_id
+) USING (exchange_id);
 
 -- grouped: exchanges that have ended, each in the group that a report has it in.
 --   group: by the variable by: dialect, model, path, host, session, tool, day or hour

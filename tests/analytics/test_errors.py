@@ -18,6 +18,7 @@ from samples import (
     exchange_id,
     finished,
     meibel_exchange,
+    plain_exchange,
     returned,
     said,
     store_with,
@@ -111,6 +112,7 @@ def test_the_most_frequent_comes_first(tmp_path: Path) -> None:
         ('{"error": {"code": 429, "message": "Slow down"}}', "429"),
         ('{"error": "out of memory"}', "out of memory"),
         ('{"message": "no such agent"}', "no such agent"),
+        ('{"error": {"code": null, "type": "", "message": "Busy"}}', "Busy"),
         ("not json", "not json"),
     ],
 )
@@ -120,6 +122,50 @@ def test_an_error_in_a_stream_goes_by_its_code(
     """Its code, else its type, else what it says: what can be counted comes first."""
     records = meibel_exchange([Event(10, "error", data)])
     assert problems(store_with(tmp_path, [records])) == [("stream error", detail, 1, 1)]
+
+
+def test_an_error_in_an_answer_that_is_no_stream_goes_by_its_code(
+    tmp_path: Path,
+) -> None:
+    """What a body says is looked at like what an event says, in a list, too."""
+    gemini = "/v1beta/models/g:streamGenerateContent"
+    answers = [
+        plain_exchange(
+            20, '{"error": {"code": "rate_limit"}}', status=429, number=1, path=CHATS
+        ),
+        plain_exchange(
+            20, '[{"error": {"code": 503}}]', status=503, number=2, path=gemini
+        ),
+    ]
+    found = problems(store_with(tmp_path, answers))
+    assert [row for row in found if row[0] == "stream error"] == [
+        ("stream error", "503", 1, 1),
+        ("stream error", "rate_limit", 1, 1),
+    ]
+
+
+def test_a_response_that_failed_goes_by_the_code_within(tmp_path: Path) -> None:
+    """OpenAI's Responses wrap the error in the response, beside an id of its own."""
+    failed = [
+        meibel_exchange(
+            [
+                event(
+                    10,
+                    "response.failed",
+                    {
+                        "type": "response.failed",
+                        "response": {"id": f"r{n}", "error": {"code": "server_error"}},
+                    },
+                )
+            ],
+            number=n,
+            path="/v1/responses",
+        )
+        for n in (1, 2)
+    ]
+    assert problems(store_with(tmp_path, failed)) == [
+        ("stream error", "server_error", 2, 2)
+    ]
 
 
 @pytest.mark.parametrize(

@@ -191,6 +191,18 @@ def test_an_empty_selection_has_no_rows(root: Path) -> None:
             "since 'yesterday' is not a moment; write 2026-11-23,",
         ),
         (
+            "latency",
+            {"since": "0001-01-01T00:00:00+05:00"},
+            "since '0001-01-01T00:00:00+05:00' is not a moment; write",
+        ),
+        ("latency", {"until": "999999999d"}, "until '999999999d' is not a moment;"),
+        ("latency", {"where": " "}, "where ' ': Parser Error: syntax error at or"),
+        (
+            "latency",
+            {"where": "count(*) > 1"},
+            "WHERE clause cannot contain aggregates!; give an SQL condition on",
+        ),
+        (
             "tools",
             {"where": "speed > 1"},
             "where 'speed > 1': Binder Error: Referenced column \"speed\" not found",

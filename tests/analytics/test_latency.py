@@ -12,6 +12,7 @@ from samples import (
     event,
     finished,
     meibel_exchange,
+    plain_exchange,
     returned,
     rows_of,
     said,
@@ -180,6 +181,16 @@ def test_time_per_token_is_of_the_tokens_after_the_first(
     records = meibel_exchange(events, path="/v1/chat/completions")
     found = latency(store_with(tmp_path, [records]))
     assert found["all", "per_token"][-1] == per_token
+
+
+def test_what_came_at_once_has_no_time_per_token(tmp_path: Path) -> None:
+    """An answer that is no stream was not made in no time."""
+    words = '"choices": [{"index": 0, "message": {"content": "hi"}}]'
+    usage = '"usage": {"completion_tokens": 50}'
+    answer = plain_exchange(700, f"{{{words}, {usage}}}", path="/v1/chat/completions")
+    found = latency(store_with(tmp_path, [answer]))
+    assert found["all", "ttfo"][-1] == 700
+    assert found["all", "per_token"] == [0, *[None] * 5]
 
 
 def test_by_tool_the_calls_are_those_of_the_tool(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +14,16 @@ from samples import (
     exchange_id,
     finished,
     meibel_exchange,
+    plain_exchange,
     returned,
     said,
     store_with,
 )
 
 from sse_recorder import analytics
-from sse_recorder.exchange import Op, Outcome, ResponseHead
+from sse_recorder.exchange import Opening, Outcome, RequestHead
 from sse_recorder.store.store import Store
 
-JSON = (("Content-Type", "application/json"),)
 # 3 s to the first content, 2.5 s within the text, 4 s of a tool, 6 s after it.
 BUSY = meibel_exchange(
     [
@@ -154,13 +155,7 @@ def test_the_state_is_what_was_waited_for(
 
 def test_a_plain_answer_has_no_silences(tmp_path: Path) -> None:
     """What is not a stream was not silent: it was not ready."""
-    records = [
-        record._replace(payload=ResponseHead(200, "OK", JSON))
-        if record.op is Op.HEAD
-        else record
-        for record in meibel_exchange([Event(5000, None, "{}")], ended_ms=9000)
-    ]
-    root = store_with(tmp_path, [records])
+    root = store_with(tmp_path, [plain_exchange(5000, "{}")])
     with Store.open(root) as store:
         assert store.sql("SELECT type FROM frames").column(0).to_pylist() == ["body"]
     assert silences(root) == []
@@ -182,3 +177,24 @@ def test_a_client_that_runs_the_tool_is_no_stall_of_it(tmp_path: Path) -> None:
     ]
     records = meibel_exchange(events, path="/v1/chat/completions", ended_ms=9000)
     assert silences(store_with(tmp_path, [records])) == [(10, 5000, "generating")]
+
+
+def test_a_stream_that_only_listens_is_not_silent(tmp_path: Path) -> None:
+    """MCP's GET has what the server may want to say, if ever."""
+    notice = '{"jsonrpc":"2.0","method":"notifications/message"}'
+    records = meibel_exchange(
+        [Event(10, "message", notice)], path="/mcp", ended_ms=9000
+    )
+    opening = records[0].payload
+    assert isinstance(opening, Opening)
+    heard = replace(opening, request=RequestHead("GET", "/mcp"))
+    root = store_with(tmp_path, [[records[0]._replace(payload=heard), *records[2:]]])
+    with Store.open(root) as store:
+        assert store.sql("SELECT dialect FROM exchanges").column(0).to_pylist() == [
+            "mcp"
+        ]
+    assert silences(root) == []
+    posted = meibel_exchange([Event(10, "message", notice)], path="/mcp", ended_ms=9000)
+    assert silences(store_with(tmp_path / "post", [posted])) == [
+        (0, 9000, "awaiting_first")
+    ]

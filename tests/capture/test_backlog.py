@@ -44,5 +44,4 @@ def test_the_chunks_of_an_exchange_come_together_and_in_their_order(
         assert run.at_ns == [at_ns for at_ns, _ in chunks]
         assert run.size == [len(data) for _, data in chunks]
         assert run.data == b"".join(data for _, data in chunks)
-        assert run.ends_frames == all(data.endswith(b"\n\n") for _, data in chunks)
     assert (backlog.count, backlog.size, list(backlog.take())) == (0, 0, [])

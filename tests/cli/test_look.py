@@ -123,8 +123,8 @@ def test_show_draws_stalls(tmp_path: Path) -> None:
     root = store_with(tmp_path, [meibel_exchange(events, number=1, ended_ms=12_200)])
     lines = [line for line in run(root, "show", "01").splitlines() if "stall" in line]
     assert [line.split()[0] for line in lines] == ["0.000", "9.000"]
-    assert "awaiting_first" in lines[0]
-    assert lines[1].rstrip().endswith("after_tool, 3.00 s")
+    assert [line.split()[1] for line in lines] == ["awaiting_first", "after_tool"]
+    assert lines[1].rstrip().endswith("stall, 3.00 s")
 
 
 def test_show_lists_frames(root: Path) -> None:

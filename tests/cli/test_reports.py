@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from time import process_time
 
 import pyarrow as pa
 import pytest
@@ -14,11 +16,14 @@ from samples import (
     exchange_id,
     finished,
     meibel_exchange,
+    said,
     store_with,
 )
 
 from sse_recorder import analytics
 from sse_recorder.cli import every_command, reports
+
+HOUR_MS = 3_600_000
 
 
 def test_latency_is_followed_by_its_formulas(root: Path) -> None:
@@ -30,6 +35,14 @@ def test_latency_is_followed_by_its_formulas(root: Path) -> None:
     assert ["tool_union", "1", *["350.0"] * 5] in lines
     names = [line.partition(":")[0] for line in formulas.splitlines()]
     assert names == [line[0] for line in lines[1:]]
+
+
+@pytest.mark.parametrize("name", analytics.names())
+def test_a_report_of_nothing_says_what_would_be_in_it(root: Path, name: str) -> None:
+    """No stall is good news, once one knows how long a stall is."""
+    said_so, formulas = run(root, name, "--where", "false").split("\n\n")
+    assert said_so == "(no rows)"
+    assert formulas.count("\n") > 4
 
 
 def test_latency_of_groups_names_each(root: Path) -> None:
@@ -98,6 +111,18 @@ def test_each_trouble_of_a_tool_has_a_line(capsys: pytest.CaptureFixture[str]) -
     ]
 
 
+def test_many_groups_take_no_longer_each(capsys: pytest.CaptureFixture[str]) -> None:
+    """By session there may be thousands, each with a table of its own."""
+    count = 4000
+    names = [f"session {n}" for n in range(count) for _ in range(12)]
+    numbers = list(range(12 * count))
+    table = pa.table({"group": names, "measure": ["e2e"] * len(names), "n": numbers})
+    began = process_time()
+    reports.print_report(analytics.Report(table, []), "table")
+    assert process_time() - began < 30  # it takes two, or minutes if each sees all
+    assert capsys.readouterr().out.count("measure") == count
+
+
 def test_latency_has_no_groups_by_colour(root: Path) -> None:
     """A grouping that makes no sense is wrong usage."""
     command = every_command()["latency"]
@@ -130,6 +155,21 @@ def test_every_report_fits_the_terminal(root: Path, width: int, name: str) -> No
         printed = run(root, name, *by)
         assert max(map(len, printed.splitlines())) <= width
         assert "\x1b" not in printed
+
+
+@pytest.mark.parametrize("width", [60, 80, 100], indirect=True)
+@pytest.mark.parametrize("name", analytics.names())
+def test_no_number_is_cut(width: int, name: str, tmp_path: Path) -> None:
+    """A terminal that is too narrow has fewer columns, and the numbers are whole."""
+    hours = [
+        meibel_exchange([said(n * HOUR_MS, "a")], number=n, ended_ms=9 * HOUR_MS)
+        for n in range(1, 9)
+    ]
+    path = cassette_with(tmp_path / "c.sse.jsonl", [*conversation(), *hours])
+    assert width
+    table = run(path, name).split("\n\n")[0]
+    assert name == "errors" or "…" not in table
+    assert not re.search("[0-9,.]…| …", table)
 
 
 def test_stalls_can_be_told_how_long_they_are(root: Path) -> None:

@@ -368,11 +368,48 @@ def test_a_stream_of_many_pieces_shows_how_much_came_when() -> None:
     assert "bytes" not in labels(waterfall(*read(meibel_exchange(events[:15])), 100))
 
 
+def test_what_came_at_once_has_no_rate() -> None:
+    """An imported recording may have no times; a rate of it would be made up."""
+    events = [said(0, "a" * n) for n in range(1, 30)]
+    records = meibel_exchange(events, sent_ms=0, headers_ms=0, ended_ms=0)
+    assert "bytes" not in labels(waterfall(*read(records), 100))
+
+
+def test_a_rate_has_room_beside_short_notes() -> None:
+    """It is no use without its unit."""
+    delta = '{"index":0,"function":{"arguments":"1"}}'
+    data = f'{{"choices":[{{"index":0,"delta":{{"tool_calls":[{delta}]}}}}]}}'
+    events = [Event(10 * n, None, data) for n in range(1, 30)]
+    records = meibel_exchange(events, path="/v1/chat/completions")
+    [flow] = [r for r in waterfall(*read(records), 80) if r.label.strip() == "bytes"]
+    assert flow.note.rstrip().endswith("/s")
+
+
 def test_a_stall_is_a_line_of_its_own() -> None:
     """It says what was waited for, and how long."""
     exchange, frames, calls = read(meibel_exchange([said(100, "x")], ended_ms=5000))
     stall = Stall(100 * MS, 5000 * MS, "generating")
     rows = waterfall(exchange, frames, calls, 80, [stall])
-    assert labels(rows)[-3:] == ["text", "stall", "end"]
-    assert rows[-2].note.strip() == "generating, 4.90 s"
+    assert labels(rows)[-3:] == ["text", "generating", "end"]
+    assert rows[-2].note.strip() == "stall, 4.90 s"
     assert rows[-2].bar.count("╌") >= len(rows[-2].bar) - 2
+
+
+def test_stalls_with_nothing_between_them_are_one_line() -> None:
+    """A stream of rare events does not fill the screen with its silences."""
+    events = [event(3000 * n, "other", {}) for n in range(1, 1001)]
+    events += [called(3_000_001, "t", "search"), returned(3_000_002, "t")]
+    exchange, frames, calls = read(meibel_exchange(events, ended_ms=3_009_002))
+    stalls = [
+        Stall(3000 * n * MS, 3000 * (n + 1) * MS, "awaiting_first") for n in range(90)
+    ]
+    stalls.append(Stall(3_000_002 * MS, 3_009_002 * MS, "generating"))
+    rows = waterfall(exchange, frames, calls, 80, reversed(stalls))
+    told = [
+        (row.label.strip(), row.note.strip()) for row in rows if "stall" in row.note
+    ]
+    assert told == [
+        ("awaiting_first", "stall, 3.00 s"),  # before the first event
+        ("awaiting_first", "89 stalls, 4 m 27 s"),
+        ("generating", "stall, 9.00 s"),
+    ]

@@ -515,6 +515,15 @@ def test_any_thread_may_ask(tmp_path: Path) -> None:
         assert [table.column(0)[0].as_py() for table in answers] == list(range(100))
 
 
+def test_any_thread_may_look_again(tmp_path: Path) -> None:
+    """A query finds the views whole, whoever has them made anew meanwhile."""
+    with opened(tmp_path, RECORDS) as (store, _), ThreadPoolExecutor(4) as pool:
+        asked = pool.map(lambda _: store.sql("FROM stalls"), range(40))
+        for _ in range(10):
+            store.refresh()
+        assert len(list(asked)) == 40
+
+
 def test_request_bodies_are_read_a_few_at_a_time(tmp_path: Path) -> None:
     """Each exchange has its own, in the order of the exchanges, however large."""
     recorder = Recorder(tmp_path)
