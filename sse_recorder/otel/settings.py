@@ -1,0 +1,102 @@
+"""Settings: what the standard variables ask for.
+
+Headers, certificates, compression and timeouts are the exporter's to read.
+
+https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
+
+from sse_recorder import semconv
+from sse_recorder.errors import UsageError
+from sse_recorder.otel.data import clean
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace.sampling import Sampler
+
+
+def endpoint_of(environ: Mapping[str, str]) -> str | None:
+    """Return where spans go in full, or None."""
+    if _setting(environ, "OTEL_SDK_DISABLED").lower() == "true":
+        return None
+    if _setting(environ, "OTEL_TRACES_EXPORTER").lower() == "none":
+        return None
+    # The one for traces is used as it is; the other is a base for all signals.
+    name, path = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", ""
+    if not _setting(environ, name):
+        name, path = "OTEL_EXPORTER_OTLP_ENDPOINT", "/v1/traces"
+    endpoint = _setting(environ, name)
+    if not endpoint:
+        return None
+    if not re.match(r"https?://[^/?#]", endpoint, re.IGNORECASE):
+        raise UsageError(
+            f"{name} is not an http:// or https:// URL; "
+            "set it to one such as http://127.0.0.1:4318."
+        )
+    for name in ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"):
+        protocol = _setting(environ, name)
+        if protocol == "http/protobuf":
+            break
+        if protocol:
+            raise UsageError(
+                f"{name} is {clean(protocol)!r}, but spans are sent as http/protobuf; "
+                "set it to that, and the endpoint to the collector's HTTP port."
+            )
+    return endpoint.removesuffix("/") + path if path else endpoint
+
+
+def resource_of(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the attributes that the environment gives this process."""
+    found: dict[str, str] = {}
+    for pair in _setting(environ, "OTEL_RESOURCE_ATTRIBUTES").split(","):
+        name, equals, value = pair.partition("=")
+        if equals and name.strip():
+            found[name.strip()] = unquote(value.strip())
+    if service := _setting(environ, "OTEL_SERVICE_NAME"):
+        found[semconv.SERVICE_NAME] = service
+    return found
+
+
+def sampler_of(environ: Mapping[str, str]) -> Sampler:
+    """Return the sampler that the environment names.
+
+    The SDK has the same table, but private, and reads the process's environment.
+    """
+    from opentelemetry.sdk.trace import sampling
+
+    name = _setting(environ, "OTEL_TRACES_SAMPLER").lower() or "parentbased_always_on"
+    argument = _setting(environ, "OTEL_TRACES_SAMPLER_ARG") or "1"
+    try:
+        match name:
+            case "always_on":
+                return sampling.ALWAYS_ON
+            case "always_off":
+                return sampling.ALWAYS_OFF
+            case "parentbased_always_on":
+                return sampling.DEFAULT_ON
+            case "parentbased_always_off":
+                return sampling.DEFAULT_OFF
+            case "traceidratio":
+                return sampling.TraceIdRatioBased(float(argument))
+            case "parentbased_traceidratio":
+                return sampling.ParentBasedTraceIdRatio(float(argument))
+            case _:
+                raise UsageError(
+                    f"OTEL_TRACES_SAMPLER is {clean(name)!r}, which is no sampler; set "
+                    "it to [parentbased_]always_on, always_off or traceidratio."
+                )
+    except ValueError:
+        raise UsageError(
+            f"OTEL_TRACES_SAMPLER_ARG is {clean(argument)!r}; "
+            "set it to a number from 0 to 1."
+        ) from None
+
+
+def _setting(environ: Mapping[str, str], name: str) -> str:
+    """Return a variable; an empty one counts as not set, as the specification says."""
+    return environ.get(name, "").strip()
