@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from otlp_receiver import Span, attributes
 
 from sse_recorder.exchange import Exchange, Headers, Outcome, ToolCall
-from sse_recorder.otel import SpanData, Telemetry
+from sse_recorder.otel import Link, SpanData, Telemetry
 from sse_recorder.trace import derive_span_id
 
 T0 = 1_700_000_000_123_456_789
@@ -146,11 +146,18 @@ class Kept(SpanExporter):
             raise self.trouble
 
 
+KINDS: dict[int, Literal["client", "server", "internal"]] = {
+    Span.SpanKind.SPAN_KIND_CLIENT: "client",
+    Span.SpanKind.SPAN_KIND_SERVER: "server",
+    Span.SpanKind.SPAN_KIND_INTERNAL: "internal",
+}
+
+
 def as_data(span: Span) -> SpanData:
     """Return a span of the wire in our terms."""
     return SpanData(
         name=span.name,
-        kind="client" if span.kind == Span.SpanKind.SPAN_KIND_CLIENT else "internal",
+        kind=KINDS[span.kind],
         trace_id=span.trace_id.hex(),
         span_id=span.span_id.hex(),
         parent_span_id=span.parent_span_id.hex() or None,
@@ -160,4 +167,12 @@ def as_data(span: Span) -> SpanData:
             name: tuple(value) if isinstance(value, list) else value  # type: ignore[misc]
             for name, value in attributes(span).items()
         },
+        links=tuple(
+            Link(
+                link.trace_id.hex(),
+                link.span_id.hex(),
+                next(pair.value.string_value for pair in link.attributes),
+            )
+            for link in span.links
+        ),
     )

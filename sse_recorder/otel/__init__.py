@@ -8,8 +8,25 @@ is read from a store years later.  The SDK is imported when something is to be s
 so that this package costs nothing where telemetry is off.
 """
 
-from sse_recorder.otel.data import SpanData, Value, clean
-from sse_recorder.otel.spans import TOOL_SPANS_MAX, spans
+from sse_recorder.otel.data import Link, SpanData, Value, clean
+from sse_recorder.otel.spans import spans
+from sse_recorder.otel.stream import Listener, StreamFacts, facts_of
 from sse_recorder.otel.telemetry import Telemetry
+from sse_recorder.otel.tools import TOOL_SPANS_MAX, Origin, answered_span
+from sse_recorder.otel.view import View
 
-__all__ = ["TOOL_SPANS_MAX", "SpanData", "Telemetry", "Value", "clean", "spans"]
+__all__ = [
+    "TOOL_SPANS_MAX",
+    "Link",
+    "Listener",
+    "Origin",
+    "SpanData",
+    "StreamFacts",
+    "Telemetry",
+    "Value",
+    "View",
+    "answered_span",
+    "clean",
+    "facts_of",
+    "spans",
+]

@@ -18,12 +18,22 @@ TEXT_BYTES_MAX: Final = 256
 """Of an attribute whose text a peer chose."""
 
 
+@dataclass(frozen=True, slots=True)
+class Link:
+    """Another span that one has to do with."""
+
+    trace_id: str
+    span_id: str
+    kind: str
+    """What it is to this one: a value of `sse_recorder.link.kind`."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpanData:
     """One span, in no SDK's terms."""
 
     name: str
-    kind: Literal["client", "internal"]
+    kind: Literal["client", "server", "internal"]
     trace_id: str
     """32 hexadecimal digits."""
     span_id: str
@@ -34,6 +44,7 @@ class SpanData:
     """Wall time, in nanoseconds since 1970."""
     end_ns: int
     attributes: Mapping[str, Value]
+    links: tuple[Link, ...] = ()
 
     @property
     def error_type(self) -> str | None:

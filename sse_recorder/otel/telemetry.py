@@ -17,17 +17,21 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final, Self, cast
 
 from sse_recorder import __version__, semconv
 from sse_recorder.clock import SYSTEM, Clock
 from sse_recorder.errors import UsageError
-from sse_recorder.exchange import Exchange, Headers, ToolCall
+from sse_recorder.exchange import Exchange, Headers, Opening, ToolCall
 from sse_recorder.otel.data import SpanData
 from sse_recorder.otel.delivery import SDK_LOGGERS, Delivery, hold_back, listening
 from sse_recorder.otel.settings import endpoint_of, resource_of, sampler_of
-from sse_recorder.otel.spans import inbound, spans
+from sse_recorder.otel.spans import spans
+from sse_recorder.otel.stream import NOTHING_HEARD, Listener, StreamFacts
+from sse_recorder.otel.tools import Origin, answered_span
+from sse_recorder.otel.view import PLAIN, View
 from sse_recorder.trace import TraceContext, exchange_context, parse_traceparent
 
 if TYPE_CHECKING:
@@ -38,12 +42,16 @@ if TYPE_CHECKING:
 
 CLOSE_TIMEOUT_S: Final = 5.0
 
+ORIGINS_MAX: Final = 10_000
+"""Exchanges that are kept in mind, in case a call of theirs is answered."""
+
 
 class Telemetry:
     """Ships the spans of exchanges to a collector, beside the data path.
 
     Args:
         exporter: where finished spans go.
+        view: how exchanges are told.
         resource: attributes of this process, over those that the SDK finds.
         sampler: decides per trace; by default as the client did, else always yes.
         clock: paces the log.
@@ -53,6 +61,7 @@ class Telemetry:
         self,
         exporter: SpanExporter,
         *,
+        view: View = PLAIN,
         resource: Mapping[str, str] | None = None,
         sampler: Sampler | None = None,
         clock: Clock = SYSTEM,
@@ -73,9 +82,13 @@ class Telemetry:
                 **(resource or {}),
             }
         )
+        self.view = view
         self._scope = InstrumentationScope(
-            "sse_recorder", __version__, semconv.SCHEMA_URL
+            "sse_recorder", __version__, view.words.schema_url or ""
         )
+        self._origins: OrderedDict[str, tuple[Origin, bool]] = OrderedDict()
+        """Where exchanges are in their traces, and whether those are sampled: of the
+        latest ones, whose calls may still be answered."""
         self.environ: Mapping[str, str] | None = None
         """The variables that it was made from; None where it was made otherwise."""
         self._sampler = sampler or DEFAULT_ON
@@ -87,7 +100,11 @@ class Telemetry:
 
     @classmethod
     def from_environment(
-        cls, environ: Mapping[str, str], *, clock: Clock = SYSTEM
+        cls,
+        environ: Mapping[str, str],
+        *,
+        view: View | None = None,
+        clock: Clock = SYSTEM,
     ) -> Self | None:
         """Return what the standard variables ask for; None when they name no endpoint.
 
@@ -95,6 +112,7 @@ class Telemetry:
 
         Args:
             environ: the environment of this process.
+            view: how exchanges are told, if not as the environment says.
             clock: paces the log.
 
         Raises:
@@ -107,10 +125,13 @@ class Telemetry:
             OTLPSpanExporter,
         )
 
+        view = view or View.of(environ)
         resource, sampler = resource_of(environ), sampler_of(environ)
         try:
             exporter = OTLPSpanExporter(endpoint=endpoint)
-            made = cls(exporter, resource=resource, sampler=sampler, clock=clock)
+            made = cls(
+                exporter, view=view, resource=resource, sampler=sampler, clock=clock
+            )
         except ValueError as error:  # a timeout, a compression, the size of a queue
             raise UsageError(
                 f"The exporter refuses its settings ({error}); "
@@ -131,14 +152,47 @@ class Telemetry:
         is_sampled = self._is_sampled(own.trace_id, parent)
         return TraceContext(own.trace_id, own.span_id, is_sampled)
 
-    def emit(self, exchange: Exchange, tool_calls: Sequence[ToolCall]) -> None:
+    def began(self, exchange_id: str, opening: Opening) -> Listener:
+        """Hear that an exchange began; return what is to hear its frames."""
+        origin = Origin.of(exchange_id, opening)
+        self.know(origin, is_sampled=self._wants(origin, opening.request.headers))
+        return Listener(self.view.has_content)
+
+    def know(self, origin: Origin, *, is_sampled: bool) -> None:
+        """Keep in mind where an exchange is in its trace; forget the oldest."""
+        self._origins[origin.exchange_id] = origin, is_sampled
+        while len(self._origins) > ORIGINS_MAX:
+            self._origins.popitem(last=False)
+
+    def emit(
+        self,
+        exchange: Exchange,
+        tool_calls: Sequence[ToolCall],
+        facts: StreamFacts = NOTHING_HEARD,
+    ) -> None:
         """Hand over the spans of an exchange that is over; does not block.
 
         An exchange that is not sampled, or still open, has none to hand over.
+
+        Args:
+            exchange: its row.
+            tool_calls: its tool calls.
+            facts: what its frames say.
         """
-        found = spans(exchange, tool_calls)
-        if not found or not self._wants(exchange, found[0]):
+        found = spans(exchange, tool_calls, facts, self.view)
+        origin = Origin.of(exchange.exchange_id, exchange)
+        if found and self._wants(origin, exchange.request_headers):
+            self._hand_over(found)
+
+    def told(self, call: ToolCall) -> None:
+        """Hand over the span of a call that another exchange answered."""
+        origin, is_sampled = self._origins.get(call.exchange_id, (None, False))
+        if origin is None or not is_sampled:
             return
+        answering, _ = self._origins.get(call.result_exchange_id or "", (None, False))
+        self._hand_over([answered_span(call, origin, answering, self.view)])
+
+    def _hand_over(self, found: Sequence[SpanData]) -> None:
         self._delivery.expect(len(found))
         with listening() as heard:
             # The exchange goes last: a full queue loses its oldest spans.
@@ -161,11 +215,15 @@ class Telemetry:
         self._delivery.is_over = True
         return self._delivery.missing
 
-    def _wants(self, exchange: Exchange, root: SpanData) -> bool:
-        carried = parse_traceparent(exchange.request_headers)
-        if carried is not None and carried.span_id == root.span_id:
+    def _wants(self, origin: Origin, headers: Headers) -> bool:
+        carried = parse_traceparent(headers)
+        if carried is not None and carried.span_id == origin.span_id:
             return carried.sampled  # what `context` decided, as it was sent upstream
-        return self._is_sampled(root.trace_id, inbound(exchange))
+        parent = None
+        if origin.parent_span_id is not None:
+            is_sampled = carried is None or carried.sampled
+            parent = TraceContext(origin.trace_id, origin.parent_span_id, is_sampled)
+        return self._is_sampled(origin.trace_id, parent)
 
     def _is_sampled(self, trace_id: str, parent: TraceContext | None) -> bool:
         from opentelemetry import trace
@@ -186,17 +244,24 @@ class Telemetry:
         from opentelemetry import trace
         from opentelemetry.sdk.trace import ReadableSpan
 
-        is_client = span.kind == "client"
+        is_entry = span.kind != "internal"
         failed = span.status == "error"
         return ReadableSpan(
             name=span.name,
             context=_span_context(span.trace_id, span.span_id),
             parent=None
             if span.parent_span_id is None
-            else _span_context(span.trace_id, span.parent_span_id, remote=is_client),
+            else _span_context(span.trace_id, span.parent_span_id, remote=is_entry),
             resource=self._resource,
             attributes=dict(span.attributes),
-            kind=trace.SpanKind.CLIENT if is_client else trace.SpanKind.INTERNAL,
+            kind=trace.SpanKind[span.kind.upper()],
+            links=[
+                trace.Link(
+                    _span_context(link.trace_id, link.span_id, remote=True),
+                    {semconv.LINK_KIND: link.kind},
+                )
+                for link in span.links
+            ],
             status=trace.Status(
                 trace.StatusCode.ERROR if failed else trace.StatusCode.UNSET
             ),

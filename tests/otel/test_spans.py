@@ -26,7 +26,7 @@ from sse_recorder.trace import derive_span_id
 
 
 def tool_span(
-    seq: int, name: str, start_ns: int, end_ns: int, **facts: str | int
+    seq: int, name: str, start_ns: int, end_ns: int, **facts: str | float
 ) -> SpanData:
     """Return the span that a tool call should give."""
     return SpanData(
@@ -41,6 +41,7 @@ def tool_span(
             "gen_ai.operation.name": "execute_tool",
             "gen_ai.tool.type": "extension",
             "sse_recorder.tool.timing": "wire_bracket",
+            "sse_recorder.exchange.id": ID,
             **{key.replace("__", "."): value for key, value in facts.items()},
         },
     )
@@ -71,6 +72,7 @@ def test_one_exchange_is_exactly_these_spans() -> None:
                 "gen_ai.usage.input_tokens": 11,
                 "gen_ai.usage.output_tokens": 7,
                 "sse_recorder.exchange.id": ID,
+                "sse_recorder.recording.id": "r1",
                 "sse_recorder.mode": "proxy",
                 "sse_recorder.outcome": "complete",
                 "sse_recorder.stream.frames": 9,
@@ -85,6 +87,7 @@ def test_one_exchange_is_exactly_these_spans() -> None:
             701 * MS,
             gen_ai__tool__name="search",
             gen_ai__tool__call__id="call_0",
+            sse_recorder__tool__arguments_stream_time=0.01,
             sse_recorder__tool__parallelism=1,
             sse_recorder__tool__call_frame=2,
             sse_recorder__tool__result_frame=5,
@@ -96,6 +99,7 @@ def test_one_exchange_is_exactly_these_spans() -> None:
             500 * MS + 1,
             gen_ai__tool__name="weather",
             gen_ai__tool__call__id="call_1",
+            sse_recorder__tool__arguments_stream_time=0.02,
             sse_recorder__tool__parallelism=2,
             sse_recorder__tool__call_frame=3,
             sse_recorder__tool__result_frame=4,
@@ -107,6 +111,7 @@ def test_one_exchange_is_exactly_these_spans() -> None:
             900 * MS,
             gen_ai__tool__name="book",
             gen_ai__tool__call__id="call_2",
+            sse_recorder__tool__arguments_stream_time=0.51,
             sse_recorder__tool__parallelism=1,
             sse_recorder__tool__call_frame=6,
             sse_recorder__tool__result_frame=7,
@@ -119,6 +124,7 @@ def test_one_exchange_is_exactly_these_spans() -> None:
             2_000 * MS,
             gen_ai__tool__name="pay",
             gen_ai__tool__call__id="call_3",
+            sse_recorder__tool__arguments_stream_time=0.66,
             sse_recorder__tool__parallelism=1,
             sse_recorder__tool__call_frame=8,
             error__type="unanswered",
@@ -177,10 +183,9 @@ def test_a_tool_span_begins_and_ends_where_the_wire_shows_it(
     assert span.error_type == error
 
 
-def test_a_tool_that_the_client_runs_is_a_function() -> None:
-    """A result that came with a later request is the work of the client."""
-    span = spans(exchange(), [tool_call(timing="cross_request")])[1]
-    assert span.attributes[semconv.GEN_AI_TOOL_TYPE] == "function"
+def test_a_tool_that_the_client_runs_has_no_span_below_the_exchange() -> None:
+    """What the client does is beside the exchange, and so is its span."""
+    assert len(spans(exchange(), [tool_call(timing="cross_request")])) == 1
 
 
 def test_an_exchange_of_no_agent_is_an_http_span() -> None:
@@ -217,6 +222,7 @@ def test_what_is_not_known_is_not_said() -> None:
         "server.port": 8000,
         "http.request.method": "GET",
         "sse_recorder.exchange.id": ID,
+        "sse_recorder.recording.id": "r1",
         "sse_recorder.mode": "proxy",
         "sse_recorder.outcome": "complete",
         "sse_recorder.stream.frames": 0,

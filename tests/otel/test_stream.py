@@ -1,0 +1,245 @@
+"""What the frames of an exchange say that its row does not."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+
+import pytest
+from otel_samples import ID, tool_call
+
+from sse_recorder.dialects.base import Kind
+from sse_recorder.otel.stream import (
+    CONTENT_BYTES_MAX,
+    GAPS_EXACT_MAX,
+    Listener,
+    StreamFacts,
+    facts_of,
+)
+from sse_recorder.tables import EventRun, FrameRow, Rows
+
+S = 1_000_000_000
+
+
+def frame(kind: str, at_ns: int, data: str = "{}", type_: str = "event") -> FrameRow:
+    """Return a frame of a kind."""
+    text = None if type_ == "body" else data
+    raw = data.encode() if type_ == "body" else None
+    return FrameRow(
+        *(ID, 0, at_ns, at_ns, len(data), type_, "e", None, None),
+        *(text, None, raw, kind, None),
+    )
+
+
+def heard(*frames: tuple[str, int], keeps_content: bool = False) -> StreamFacts:
+    """Return the facts of frames of these kinds at these times."""
+    rows = (frame(kind, at_ns) for kind, at_ns in frames)
+    return facts_of(rows, keeps_content=keeps_content)
+
+
+def test_gaps_are_between_frames_that_are_no_comment_and_no_status() -> None:
+    """What keeps a connection alive does not reset the clock of content."""
+    facts = facts_of(
+        [
+            frame("connected", S),
+            frame("keepalive", 2 * S, type_="comment"),
+            frame("status", 3 * S),
+            frame("keepalive", 4 * S),
+            frame("text", 6 * S),
+        ]
+    )
+    assert facts.longest is not None
+    assert facts.longest.length_ns == 5 * S
+    assert facts.keepalives == 2
+    assert facts.chunk_gaps == []
+    assert facts.content_chunks == 1
+
+
+@pytest.mark.parametrize(
+    ("frames", "state"),
+    [
+        ([("text", 3 * S)], "awaiting_first"),
+        ([("text", 1), ("text", 3 * S)], "generating"),
+        ([("tool_result", 1), ("text", 3 * S)], "after_tool"),
+        ([("tool_call", 5), ("tool_result", 3 * S)], "tool_running"),
+    ],
+)
+def test_a_gap_has_a_state(frames: list[tuple[str, int]], state: str) -> None:
+    """What a stream was doing is told by what it had said, and by its open calls."""
+    facts = heard(*frames)
+    calls = [tool_call(called_ns=5, result_ns=3 * S)]
+    assert facts.longest is not None
+    assert facts.longest.state(calls if state == "tool_running" else []) == state
+
+
+def test_a_silence_while_a_tool_is_at_work_is_no_stall() -> None:
+    """The tool takes as long as it takes; without one, more than two seconds is one."""
+    facts = heard(
+        ("text", S), ("tool_call", 2 * S), ("tool_result", 7 * S), ("text", 10 * S)
+    )
+    calls = [tool_call(called_ns=2 * S, result_ns=7 * S)]
+    assert [gap.length_ns for gap in facts.long_gaps] == [5 * S, 3 * S]
+    assert [gap.length_ns for gap in facts.stalls(calls)] == [3 * S]
+    assert len(facts.stalls([])) == 2
+    assert heard(("text", 2 * S)).long_gaps == ()
+
+
+def test_an_open_call_is_at_work_until_the_end() -> None:
+    """A call without a result may still bring one."""
+    facts = heard(("tool_call", S), ("finish", 9 * S))
+    assert facts.stalls([tool_call(called_ns=S, result_ns=None)]) == []
+    assert len(facts.stalls([tool_call(called_ns=None, result_ns=None)])) == 1
+
+
+def test_the_completion_is_the_last_word() -> None:
+    """A stream is over when its API says so, if nothing that counts comes after."""
+    assert heard(("text", 1), ("finish", 5), ("usage", 7)).completion_ns == 7
+    assert heard(("text", 1), ("finish", 5), ("status", 9)).completion_ns == 5
+    assert heard(("finish", 5), ("tool_result", 9)).completion_ns is None
+    assert heard(("text", 1), ("usage", 5)).completion_ns is None
+
+
+def test_an_error_is_final_unless_content_follows() -> None:
+    """Some APIs report what they then get over."""
+    assert heard(("error", 1), ("finish", 2)).has_failed
+    assert not heard(("error", 1), ("text", 2), ("finish", 3)).has_failed
+
+
+@pytest.mark.parametrize(
+    ("payload", "code", "rpc"),
+    [
+        ({"error": {"type": "overloaded_error"}}, "overloaded_error", None),
+        ({"error": {"code": "rate_limit_exceeded"}}, "rate_limit_exceeded", None),
+        ({"error": {"code": 503, "status": "UNAVAILABLE"}}, "UNAVAILABLE", None),
+        ({"type": "error", "code": "server_error"}, "server_error", None),
+        ({"error": {"type": "about: my secret plan"}}, None, None),
+        ({"jsonrpc": "2.0", "error": {"code": -32603}}, None, "-32603"),
+        ({"error": {"code": ["server_error"]}}, None, None),
+        ([], None, None),
+    ],
+)
+def test_an_error_code_is_one_that_is_known(
+    payload: object, code: str | None, rpc: str | None
+) -> None:
+    """What a provider calls an error is passed on only from a list."""
+    facts = facts_of([frame("error", 1, json.dumps(payload))])
+    assert (facts.error_code, facts.rpc_code) == (code, rpc)
+
+
+@pytest.mark.parametrize(
+    ("payload", "counts"),
+    [
+        (
+            {
+                "usage": {
+                    "cache_read_input_tokens": 1,
+                    "cache_creation_input_tokens": 2,
+                }
+            },
+            (1, 2, None),
+        ),
+        (
+            {
+                "usage": {
+                    "prompt_tokens_details": {"cached_tokens": 3},
+                    "completion_tokens_details": {"reasoning_tokens": 4},
+                }
+            },
+            (3, None, 4),
+        ),
+        (
+            {
+                "response": {
+                    "usage": {
+                        "input_tokens_details": {"cached_tokens": 5},
+                        "output_tokens_details": {"reasoning_tokens": 6},
+                    }
+                }
+            },
+            (5, None, 6),
+        ),
+        (
+            {"usageMetadata": {"cachedContentTokenCount": 7, "thoughtsTokenCount": 8}},
+            (7, None, 8),
+        ),
+        ({"usage": {"cache_read_input_tokens": "many"}}, (None, None, None)),
+    ],
+    ids=["anthropic", "chat", "responses", "gemini", "odd"],
+)
+def test_usage_is_what_the_provider_reports(
+    payload: object, counts: tuple[int | None, ...]
+) -> None:
+    """Cached and reasoning tokens are found where each API has them."""
+    text = json.dumps(payload)
+    for facts in (
+        facts_of([frame("text", 1), frame("usage", 2, text), frame("finish", 3, "x")]),
+        facts_of([frame("other", 1, text, type_="body")]),
+    ):
+        found = facts.cache_read_tokens, facts.cache_write_tokens
+        assert (*found, facts.reasoning_tokens) == counts
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        {"id": "r-1"},
+        {"message": {"id": "r-1"}},
+        {"response": {"id": "r-1"}},
+        {"responseId": "r-1"},
+    ],
+)
+def test_the_response_has_the_id_that_its_first_frame_names(first: object) -> None:
+    """The id of a response is told at its beginning."""
+    frames = [frame("text", 1, json.dumps(first)), frame("text", 2)]
+    assert facts_of(frames).response_id == "r-1"
+
+
+def test_runs_of_events_say_what_their_frames_say() -> None:
+    """Columns and rows of the same events come to the same, in all mixtures."""
+    kinds = [Kind.CONNECTED, *[Kind.TEXT] * 9, Kind.STATUS, Kind.KEEPALIVE, Kind.TEXT]
+    kinds += [*[Kind.TEXT] * 4, Kind.TOOL_CALL, Kind.FINISH]
+    at_ns = [n * n * S // 20 for n in range(len(kinds))]
+    data = [json.dumps({"id": f"x{n}"}) for n in range(len(kinds))]
+    expected = facts_of(map(frame, kinds, at_ns, data))
+    for size in (1, 3, 4, 7, len(kinds)):
+        listener = Listener()
+        for start in range(0, len(kinds), size):
+            part = slice(start, start + size)
+            rows, count = Rows(), len(kinds[part])
+            rows.runs.append(
+                EventRun(
+                    *(ID, start, start, at_ns[part], [2] * count, ["e"] * count),
+                    *([None] * count, data[part], [""] * count, kinds[part]),
+                )
+            )
+            listener.hear_rows(rows, 0, 0)
+        assert listener.facts() == expected
+
+
+def test_there_is_a_gap_for_each_chunk_after_the_first() -> None:
+    """Ten thousand chunks have 9,999 gaps, to the nanosecond."""
+    times = [n * 1_000_003 for n in range(10_000)]
+    gaps = heard(*(("text", at_ns) for at_ns in times)).chunk_gaps
+    assert list(gaps) == [b - a for a, b in pairwise(times)]
+
+
+def test_a_stream_without_end_keeps_the_count_of_its_gaps() -> None:
+    """What is kept of an endless stream is bounded: three digits of each gap."""
+    count = GAPS_EXACT_MAX + 10
+    listener = Listener()
+    for n in range(count):
+        listener.hear(frame("text", n * 123_456))
+    gaps = listener.facts().chunk_gaps
+    assert len(gaps) == count - 1
+    assert set(gaps) == {123_000, 123_456}
+    assert len(listener._gaps) < 10
+
+
+def test_content_is_kept_only_where_it_is_wanted_and_not_without_end() -> None:
+    """Frames beyond a megabyte are left out, and counted."""
+    large = "x" * (CONTENT_BYTES_MAX - 10)
+    frames = [frame("text", 1, large), frame("text", 2, "y" * 11), frame("text", 3)]
+    assert facts_of(frames).heard == ()
+    facts = facts_of(frames, keeps_content=True)
+    assert [len(one.data) for one in facts.heard] == [len(large), 2]
+    assert facts.unheard_bytes == 11
