@@ -58,7 +58,7 @@ from sse_recorder.http1.connection import ConnectionHandler
 from sse_recorder.http1.limits import Limits as HttpLimits
 from sse_recorder.http1.response import ResponseStream
 from sse_recorder.http1.server import Server
-from sse_recorder.otel import Telemetry
+from sse_recorder.otel import ForwardTimes, Telemetry
 from sse_recorder.redact import Redactor
 from sse_recorder.routing import Found, Routes
 from sse_recorder.stats import Stats
@@ -152,8 +152,15 @@ class Recorder:
             limits=limits,
             clock=clock,
             own_process=own_process,
-            environ=telemetry.environ if telemetry else None,
+            recipe=telemetry.recipe if telemetry else None,
         )
+        self.forward_times: ForwardTimes | None = None
+        """How long reads took to be forwarded; None where nobody wants to know."""
+        if telemetry is not None and telemetry.metrics is not None:
+            self.forward_times = ForwardTimes()
+            telemetry.metrics.watch(
+                lambda: self.writer.health().refused, self.forward_times
+            )
         self.relays: set[Relay] = set()
         """The exchanges that are open."""
         self.count = 0
@@ -179,6 +186,7 @@ class Recorder:
         self.all_finished = asyncio.Event()
         self._upstream_timeout_s = upstream_timeout_s
         self._sweep: asyncio.TimerHandle | None = None
+        self._own_process = own_process
         self._refuses = on_write_error == "refuse"
         self._latest_start = 0
         self._address = (host, port)
@@ -309,10 +317,15 @@ class Recorder:
         await self._server.close(grace_s=0)
         if self.timer is not None:
             self.timer.close()
-        await loop.run_in_executor(None, self.writer.close)
-        self.spans_lost = self.writer.spans_lost
-        if self.telemetry is not None:
-            self.spans_lost += await loop.run_in_executor(None, self.telemetry.close)
+        telemetry = self.telemetry
+        closing = loop.run_in_executor(None, self.writer.close)
+        if telemetry is None or not self._own_process:
+            await closing  # which may hand more over
+        lost = 0
+        if telemetry is not None:
+            lost = await loop.run_in_executor(None, telemetry.close)
+        await closing
+        self.spans_lost = self.writer.spans_lost + lost
 
 
 class _ClientConnection:
@@ -407,6 +420,7 @@ class Relay:
         self._client = client
         self._origin = found.upstream.origin
         self._clock = recorder.clock
+        self._forward_times = recorder.forward_times
         self._upstream: Connection | None = None
         self._waiting: list[bytes] = []
         self._waiting_bytes = 0
@@ -635,6 +649,9 @@ class Relay:
     def response_data(self, data: bytes, at_ns: int) -> None:
         """Pass one read on; everything else comes after that."""
         self._stream.send_data(data)
+        times = self._forward_times
+        if times is not None and times.wants():
+            times.add(self._clock.monotonic_ns() - at_ns)
         self.response_bytes += len(data)
         self._tap.data(at_ns, data)
 

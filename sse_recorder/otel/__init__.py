@@ -9,17 +9,20 @@ so that this package costs nothing where telemetry is off.
 """
 
 from sse_recorder.otel.data import Link, SpanData, Value, clean
+from sse_recorder.otel.metrics import ForwardTimes
 from sse_recorder.otel.spans import spans
 from sse_recorder.otel.stream import Listener, StreamFacts, facts_of
-from sse_recorder.otel.telemetry import Telemetry
+from sse_recorder.otel.telemetry import Recipe, Telemetry
 from sse_recorder.otel.tools import TOOL_SPANS_MAX, Origin, answered_span
 from sse_recorder.otel.view import View
 
 __all__ = [
     "TOOL_SPANS_MAX",
+    "ForwardTimes",
     "Link",
     "Listener",
     "Origin",
+    "Recipe",
     "SpanData",
     "StreamFacts",
     "Telemetry",

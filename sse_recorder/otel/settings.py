@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 from urllib.parse import unquote
 
 from sse_recorder import semconv
@@ -19,17 +19,36 @@ from sse_recorder.otel.data import clean
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace.sampling import Sampler
 
+Signal = Literal["traces", "metrics", "logs"]
+SIGNALS: Final[tuple[Signal, ...]] = ("traces", "metrics", "logs")
+Protocol = Literal["http/protobuf", "grpc"]
+_OTLP: Final = "otlp"
 
-def endpoint_of(environ: Mapping[str, str]) -> str | None:
-    """Return where spans go in full, or None."""
+
+class Target(NamedTuple):
+    """Where one signal goes."""
+
+    endpoint: str
+    """In full."""
+    protocol: Protocol
+
+
+def target_of(environ: Mapping[str, str], signal: Signal) -> Target | None:
+    """Return where a signal goes; None where the variables name no endpoint for it.
+
+    Raises:
+        UsageError: they ask for something that cannot be done.
+    """
+    upper = signal.upper()
     if _setting(environ, "OTEL_SDK_DISABLED").lower() == "true":
         return None
-    if _setting(environ, "OTEL_TRACES_EXPORTER").lower() == "none":
+    exporters = _setting(environ, f"OTEL_{upper}_EXPORTER").lower() or _OTLP
+    if _OTLP not in re.split(r"\s*,\s*", exporters):
         return None
-    # The one for traces is used as it is; the other is a base for all signals.
-    name, path = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", ""
+    # The one for the signal is used as it is; the other is a base for all signals.
+    name, path = f"OTEL_EXPORTER_OTLP_{upper}_ENDPOINT", ""
     if not _setting(environ, name):
-        name, path = "OTEL_EXPORTER_OTLP_ENDPOINT", "/v1/traces"
+        name, path = "OTEL_EXPORTER_OTLP_ENDPOINT", f"/v1/{signal}"
     endpoint = _setting(environ, name)
     if not endpoint:
         return None
@@ -38,16 +57,26 @@ def endpoint_of(environ: Mapping[str, str]) -> str | None:
             f"{name} is not an http:// or https:// URL; "
             "set it to one such as http://127.0.0.1:4318."
         )
-    for name in ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"):
-        protocol = _setting(environ, name)
-        if protocol == "http/protobuf":
-            break
-        if protocol:
-            raise UsageError(
-                f"{name} is {clean(protocol)!r}, but spans are sent as http/protobuf; "
-                "set it to that, and the endpoint to the collector's HTTP port."
-            )
-    return endpoint.removesuffix("/") + path if path else endpoint
+    protocol = _protocol_of(environ, upper)
+    if protocol == "grpc":  # which has no paths
+        path = ""
+    return Target(endpoint.removesuffix("/") + path if path else endpoint, protocol)
+
+
+def _protocol_of(environ: Mapping[str, str], upper: str) -> Protocol:
+    for name in (f"OTEL_EXPORTER_OTLP_{upper}_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"):
+        match _setting(environ, name):
+            case "":
+                continue
+            case "http/protobuf" | "grpc" as protocol:
+                return protocol
+            case other:
+                raise UsageError(
+                    f"{name} is {clean(other)!r}, but what is sent goes as"
+                    " http/protobuf or grpc; set it to one of them, and the endpoint to"
+                    " the collector's port for it."
+                )
+    return "http/protobuf"
 
 
 def resource_of(environ: Mapping[str, str]) -> dict[str, str]:

@@ -18,7 +18,9 @@ from __future__ import annotations
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Self, cast
 
 from sse_recorder import __version__, semconv
@@ -27,7 +29,10 @@ from sse_recorder.errors import UsageError
 from sse_recorder.exchange import Exchange, Headers, Opening, ToolCall
 from sse_recorder.otel.data import SpanData
 from sse_recorder.otel.delivery import SDK_LOGGERS, Delivery, hold_back, listening
-from sse_recorder.otel.settings import endpoint_of, resource_of, sampler_of
+from sse_recorder.otel.events import Event, events
+from sse_recorder.otel.exporters import Exporters
+from sse_recorder.otel.metrics import Metrics
+from sse_recorder.otel.settings import resource_of, sampler_of
 from sse_recorder.otel.spans import spans
 from sse_recorder.otel.stream import NOTHING_HEARD, Listener, StreamFacts
 from sse_recorder.otel.tools import Origin, answered_span
@@ -35,7 +40,11 @@ from sse_recorder.otel.view import PLAIN, View
 from sse_recorder.trace import TraceContext, exchange_context, parse_traceparent
 
 if TYPE_CHECKING:
-    from opentelemetry.sdk.trace import ReadableSpan
+    from opentelemetry._logs import Logger
+    from opentelemetry.sdk._logs.export import LogRecordExporter
+    from opentelemetry.sdk.metrics import MeterProvider
+    from opentelemetry.sdk.metrics.export import MetricExporter
+    from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
     from opentelemetry.sdk.trace.export import SpanExporter
     from opentelemetry.sdk.trace.sampling import Sampler
     from opentelemetry.trace import SpanContext
@@ -46,11 +55,29 @@ ORIGINS_MAX: Final = 10_000
 """Exchanges that are kept in mind, in case a call of theirs is answered."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """What a telemetry was made of, for another process to make one of."""
+
+    environ: Mapping[str, str]
+    view: View
+
+    def make(self) -> Telemetry | None:
+        """Make it.
+
+        Raises:
+            UsageError: it asks for something that cannot be done.
+        """
+        return Telemetry.from_environment(self.environ, view=self.view)
+
+
 class Telemetry:
-    """Ships the spans of exchanges to a collector, beside the data path.
+    """Ships spans, metrics and events of exchanges to a collector.
 
     Args:
-        exporter: where finished spans go.
+        exporter: where finished spans go; None for nowhere.
+        metric_exporter: where metrics go; None for nowhere.
+        log_exporter: where events go; None for nowhere.
         view: how exchanges are told.
         resource: attributes of this process, over those that the SDK finds.
         sampler: decides per trace; by default as the client did, else always yes.
@@ -59,21 +86,18 @@ class Telemetry:
 
     def __init__(
         self,
-        exporter: SpanExporter,
+        exporter: SpanExporter | None,
         *,
+        metric_exporter: MetricExporter | None = None,
+        log_exporter: LogRecordExporter | None = None,
         view: View = PLAIN,
         resource: Mapping[str, str] | None = None,
         sampler: Sampler | None = None,
         clock: Clock = SYSTEM,
     ) -> None:
         from opentelemetry.sdk.resources import Resource
-        from opentelemetry.sdk.trace.export import (
-            BatchSpanProcessor,
-        )
         from opentelemetry.sdk.trace.sampling import DEFAULT_ON
-        from opentelemetry.sdk.util.instrumentation import (
-            InstrumentationScope,
-        )
+        from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
         self._resource = Resource.create(
             {
@@ -83,20 +107,95 @@ class Telemetry:
             }
         )
         self.view = view
+        self.recipe: Recipe | None = None
+        """What it was made of; None where that was no environment."""
         self._scope = InstrumentationScope(
             "sse_recorder", __version__, view.words.schema_url or ""
         )
         self._origins: OrderedDict[str, tuple[Origin, bool]] = OrderedDict()
         """Where exchanges are in their traces, and whether those are sampled: of the
         latest ones, whose calls may still be answered."""
-        self.environ: Mapping[str, str] | None = None
-        """The variables that it was made from; None where it was made otherwise."""
+        self._clock = clock
         self._sampler = sampler or DEFAULT_ON
-        self._delivery = Delivery(exporter, clock)
+        self._deliveries: list[Delivery] = []
+        self._shutdowns: list[Callable[[], object]] = []
         for name in SDK_LOGGERS:
             logging.getLogger(name).addFilter(hold_back)
-        # The processor asks an exporter for its two methods, not for its class.
-        self._processor = BatchSpanProcessor(cast("SpanExporter", self._delivery))
+        self.metrics = self._metrics_to(metric_exporter, clock)
+        """What exchanges add up to; None where nobody wants to know."""
+        self._logger = self._events_to(log_exporter, clock)
+        self._delivery, self._processor = self._spans_to(exporter, clock)
+
+    def _spans_to(
+        self, exporter: SpanExporter | None, clock: Clock
+    ) -> tuple[Delivery, SpanProcessor | None]:
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExportResult
+
+        delivery = Delivery(exporter, clock, failure=SpanExportResult.FAILURE)
+        if exporter is None:
+            return delivery, None
+        self._deliveries.append(delivery)
+        processor = BatchSpanProcessor(
+            cast("SpanExporter", delivery), meter_provider=self._meter_provider
+        )
+        self._shutdowns.append(processor.shutdown)
+        return delivery, processor
+
+    def _metrics_to(
+        self, exporter: MetricExporter | None, clock: Clock
+    ) -> Metrics | None:
+        self._meter_provider: MeterProvider | None = None
+        if exporter is None:
+            return None
+        from opentelemetry.sdk.metrics import MeterProvider
+        from opentelemetry.sdk.metrics.export import (
+            MetricExportResult,
+            PeriodicExportingMetricReader,
+        )
+
+        failure = MetricExportResult.FAILURE
+        switch = "OTEL_METRICS_EXPORTER"
+        delivery = Delivery(
+            exporter, clock, what="Metrics", switch=switch, failure=failure
+        )
+        self._deliveries.append(delivery)
+        reader = PeriodicExportingMetricReader(cast("MetricExporter", delivery))
+        self._meter_provider = provider = MeterProvider(
+            [reader], self._resource, shutdown_on_exit=False
+        )
+        self._shutdowns.append(provider.shutdown)
+        meter = provider.get_meter(
+            self._scope.name, __version__, self._scope.schema_url
+        )
+        return Metrics(meter, self.view)
+
+    def _events_to(
+        self, exporter: LogRecordExporter | None, clock: Clock
+    ) -> Logger | None:
+        if exporter is None:
+            return None
+        from opentelemetry.sdk._logs import LoggerProvider
+        from opentelemetry.sdk._logs.export import (
+            BatchLogRecordProcessor,
+            LogRecordExportResult,
+        )
+
+        failure = LogRecordExportResult.FAILURE
+        switch = "OTEL_LOGS_EXPORTER"
+        delivery = Delivery(
+            exporter, clock, what="Events", switch=switch, failure=failure
+        )
+        self._deliveries.append(delivery)
+        provider = LoggerProvider(self._resource, shutdown_on_exit=False)
+        provider.add_log_record_processor(
+            BatchLogRecordProcessor(
+                cast("LogRecordExporter", delivery), meter_provider=self._meter_provider
+            )
+        )
+        self._shutdowns.append(provider.shutdown)
+        return provider.get_logger(
+            self._scope.name, __version__, self._scope.schema_url
+        )
 
     @classmethod
     def from_environment(
@@ -118,26 +217,26 @@ class Telemetry:
         Raises:
             UsageError: if the variables ask for something that we cannot do.
         """
-        endpoint = endpoint_of(environ)
-        if endpoint is None:
-            return None
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import (
-            OTLPSpanExporter,
-        )
-
         view = view or View.of(environ)
-        resource, sampler = resource_of(environ), sampler_of(environ)
         try:
-            exporter = OTLPSpanExporter(endpoint=endpoint)
+            exporters = Exporters.from_environment(environ)
+            if exporters is None:
+                return None
             made = cls(
-                exporter, view=view, resource=resource, sampler=sampler, clock=clock
+                exporters.spans,
+                metric_exporter=exporters.metrics,
+                log_exporter=exporters.logs,
+                view=view,
+                resource=resource_of(environ),
+                sampler=sampler_of(environ),
+                clock=clock,
             )
         except ValueError as error:  # a timeout, a compression, the size of a queue
             raise UsageError(
                 f"The exporter refuses its settings ({error}); "
                 "correct the OTEL_EXPORTER_OTLP_* or OTEL_BSP_* variables."
             ) from error
-        made.environ = dict(environ)
+        made.recipe = Recipe(environ=dict(environ), view=view)
         return made
 
     def context(self, exchange_id: str, headers: Headers) -> TraceContext:
@@ -180,19 +279,35 @@ class Telemetry:
             facts: what its frames say.
         """
         found = spans(exchange, tool_calls, facts, self.view)
+        if not found:
+            return
+        # Metrics are of all exchanges, and not of those that a sampler chose.
+        if self.metrics is not None:
+            self.metrics.add(exchange, facts, found)
         origin = Origin.of(exchange.exchange_id, exchange)
-        if found and self._wants(origin, exchange.request_headers):
-            self._hand_over(found)
+        if not self._wants(origin, exchange.request_headers):
+            return
+        self.hand_over(found)
+        if self._logger is not None:
+            for event in events(exchange, tool_calls, facts, found[0], self.view):
+                self._log(event)
 
     def told(self, call: ToolCall) -> None:
         """Hand over the span of a call that another exchange answered."""
         origin, is_sampled = self._origins.get(call.exchange_id, (None, False))
-        if origin is None or not is_sampled:
+        if origin is None:
             return
         answering, _ = self._origins.get(call.result_exchange_id or "", (None, False))
-        self._hand_over([answered_span(call, origin, answering, self.view)])
+        span = answered_span(call, origin, answering, self.view)
+        if self.metrics is not None:
+            self.metrics.add_tool(span)
+        if is_sampled:
+            self.hand_over([span])
 
-    def _hand_over(self, found: Sequence[SpanData]) -> None:
+    def hand_over(self, found: Sequence[SpanData]) -> None:
+        """Hand over finished spans; does not block."""
+        if self._processor is None:
+            return
         self._delivery.expect(len(found))
         with listening() as heard:
             # The exchange goes last: a full queue loses its oldest spans.
@@ -207,13 +322,38 @@ class Telemetry:
         Returns:
             How many spans are not known to have been delivered, since the beginning.
         """
-        flush = threading.Thread(
-            target=self._processor.shutdown, name="sse-recorder-spans", daemon=True
-        )
-        flush.start()
-        flush.join(timeout_s)
-        self._delivery.is_over = True
+        until_ns = self._clock.monotonic_ns() + round(timeout_s * 1e9)
+        flushes = [
+            threading.Thread(target=_quietly, args=(shutdown,), daemon=True)
+            for shutdown in self._shutdowns
+        ]
+        self._shutdowns.clear()
+        for flush in flushes:
+            flush.start()
+        for flush in flushes:
+            flush.join(max(until_ns - self._clock.monotonic_ns(), 0) / 1e9)
+        for delivery in self._deliveries:
+            delivery.is_over = True
         return self._delivery.missing
+
+    def _log(self, event: Event) -> None:
+        from opentelemetry import trace
+        from opentelemetry._logs import LogRecord, SeverityNumber
+
+        assert self._logger is not None
+        span = event.span
+        context = _span_context(span.trace_id, span.span_id)
+        self._logger.emit(
+            LogRecord(
+                timestamp=event.at_ns,
+                observed_timestamp=event.at_ns,
+                context=trace.set_span_in_context(trace.NonRecordingSpan(context)),
+                severity_text=event.severity,
+                severity_number=SeverityNumber[event.severity],
+                event_name=event.name,
+                attributes=dict(event.attributes),
+            )
+        )
 
     def _wants(self, origin: Origin, headers: Headers) -> bool:
         carried = parse_traceparent(headers)
@@ -280,3 +420,8 @@ def _span_context(
     return trace.SpanContext(
         int(trace_id, 16), int(span_id, 16), remote, trace.TraceFlags(flags)
     )
+
+
+def _quietly(shutdown: Callable[[], object]) -> None:
+    with listening(), suppress(Exception):  # nobody is left to be told
+        shutdown()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from otel_samples import (
     telemetry,
@@ -11,6 +9,7 @@ from otel_samples import (
 
 from sse_recorder.errors import UsageError
 from sse_recorder.otel import Telemetry
+from sse_recorder.otel.settings import Signal, target_of
 
 
 @pytest.mark.parametrize(
@@ -20,7 +19,12 @@ from sse_recorder.otel import Telemetry
         {"OTEL_EXPORTER_OTLP_ENDPOINT": " "},
         {"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"},
         {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://a", "OTEL_SDK_DISABLED": "TRUE"},
-        {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://a", "OTEL_TRACES_EXPORTER": "none"},
+        {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": "http://a",
+            "OTEL_TRACES_EXPORTER": "none",
+            "OTEL_METRICS_EXPORTER": "prometheus",
+            "OTEL_LOGS_EXPORTER": "console",
+        },
     ],
 )
 def test_nothing_is_exported_unless_it_is_asked_for(environ: dict[str, str]) -> None:
@@ -29,44 +33,48 @@ def test_nothing_is_exported_unless_it_is_asked_for(environ: dict[str, str]) -> 
 
 
 @pytest.mark.parametrize(
-    ("environ", "endpoint"),
+    ("environ", "signal", "expected"),
     [
-        ({"ENDPOINT": "http://a:1"}, "http://a:1/v1/traces"),
-        ({"ENDPOINT": "http://a:1/base/"}, "http://a:1/base/v1/traces"),
-        ({"TRACES_ENDPOINT": "http://a:1/exactly"}, "http://a:1/exactly"),
-        ({"ENDPOINT": "http://a", "TRACES_ENDPOINT": "HTTPS://b/t"}, "HTTPS://b/t"),
+        ({"ENDPOINT": "http://a:1"}, "traces", "http://a:1/v1/traces"),
+        ({"ENDPOINT": "http://a:1"}, "metrics", "http://a:1/v1/metrics"),
+        ({"ENDPOINT": "http://a:1"}, "logs", "http://a:1/v1/logs"),
+        ({"ENDPOINT": "http://a:1/base/"}, "traces", "http://a:1/base/v1/traces"),
+        ({"TRACES_ENDPOINT": "http://a/exactly"}, "traces", "http://a/exactly"),
+        ({"TRACES_ENDPOINT": "http://a/exactly"}, "metrics", None),
         (
-            {"ENDPOINT": "http://a", "PROTOCOL": "http/protobuf"},
-            "http://a/v1/traces",
+            {"ENDPOINT": "http://a", "LOGS_ENDPOINT": "HTTPS://b/t"},
+            "logs",
+            "HTTPS://b/t",
         ),
+        ({"ENDPOINT": "http://a:4317", "PROTOCOL": "grpc"}, "logs", "http://a:4317"),
         (
             {
                 "ENDPOINT": "http://a",
                 "PROTOCOL": "grpc",
                 "TRACES_PROTOCOL": "http/protobuf",
             },
+            "traces",
             "http://a/v1/traces",
         ),
     ],
 )
 def test_the_endpoint_is_found_as_the_specification_says(
-    environ: dict[str, str], endpoint: str
+    environ: dict[str, str], signal: Signal, expected: str | None
 ) -> None:
-    """The general endpoint is a base, the one for traces is used as it is."""
+    """The general endpoint is a base, that of a signal is used as it is."""
     named = {f"OTEL_EXPORTER_OTLP_{name}": value for name, value in environ.items()}
-    sender = Telemetry.from_environment(named)
-    assert sender is not None
-    exporter: Any = sender._delivery._exporter
-    assert exporter._endpoint == endpoint
-    sender.close()
+    target = target_of(named, signal)
+    assert (target and target.endpoint) == expected
+    is_grpc = environ.get("PROTOCOL") == "grpc" and "TRACES_PROTOCOL" not in environ
+    assert target is None or (target.protocol == "grpc") == is_grpc
 
 
 @pytest.mark.parametrize(
     ("environ", "says"),
     [
         (
-            {"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"},
-            "OTEL_EXPORTER_OTLP_PROTOCOL is 'grpc'",
+            {"OTEL_EXPORTER_OTLP_PROTOCOL": "thrift"},
+            "OTEL_EXPORTER_OTLP_PROTOCOL is 'thrift'",
         ),
         (
             {"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/json"},

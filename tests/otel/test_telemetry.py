@@ -23,6 +23,7 @@ from otel_samples import (
     OWN_SPAN,
     OWN_TRACE,
     PARENT,
+    T0,
     TRACE,
     UNSAMPLED,
     Kept,
@@ -35,9 +36,24 @@ from otlp_receiver import attributes, otlp_receiver
 
 from sse_recorder import __version__, semconv
 from sse_recorder.clock import SYSTEM
-from sse_recorder.exchange import Headers, Outcome
-from sse_recorder.otel import Telemetry, spans
-from sse_recorder.trace import TraceContext
+from sse_recorder.exchange import Headers, Opening, Outcome, RequestHead
+from sse_recorder.otel import Origin, Telemetry, View, answered_span, spans
+from sse_recorder.otel.telemetry import ORIGINS_MAX
+from sse_recorder.trace import TraceContext, derive_span_id
+
+
+def opening(eid: str, headers: Headers = INBOUND) -> Opening:
+    """Return how an exchange began."""
+    return Opening(
+        recorder_id="r1",
+        started_at=T0 + len(eid),
+        url="http://a/",
+        request=RequestHead("POST", "/", headers),
+        trace_id=TRACE,
+        span_id=derive_span_id(eid),
+        parent_span_id=PARENT,
+    )
+
 
 # Shipping: the real exporter, over real HTTP.
 
@@ -265,7 +281,7 @@ def test_spans_that_the_collector_rejects_are_counted(
 ) -> None:
     """A collector's no is final: counted, logged in a line of ours, never raised."""
     with otlp_receiver(status=400) as receiver:
-        sender = telemetry(receiver.endpoint)
+        sender = telemetry(receiver.endpoint, OTEL_METRICS_EXPORTER="none")
         sender.emit(exchange(), [tool_call()])
         assert sender.close() == 2
         assert receiver.requests() == 1
@@ -311,8 +327,85 @@ def test_a_full_queue_keeps_the_newest_and_says_so(
     assert {record.name for record in caplog.records} == {"sse_recorder.otel"}
 
 
+@pytest.mark.parametrize("status", [503, 429])
+def test_a_collector_that_is_busy_is_asked_again_and_then_left(status: int) -> None:
+    """It says when to come back; whoever stops before that has waited no longer."""
+    busy = (("Retry-After", "30"),)
+    with otlp_receiver(status=status, headers=busy) as receiver:
+        sender = telemetry(receiver.endpoint)
+        sender.emit(exchange(), [])
+        with within(4.0):
+            assert sender.close(timeout_s=0.2) == 1
+
+
+def test_a_slow_collector_gets_everything() -> None:
+    """What is slow is waited for at the end, and by nobody before."""
+    with otlp_receiver(delay_s=0.3) as receiver:
+        sender = telemetry(receiver.endpoint)
+        with within(1.5):
+            for _ in range(5):
+                sender.emit(exchange(), [tool_call()])
+        assert sender.close() == 0
+        assert len(receiver.spans(count=10)) == 10
+
+
+def test_a_collector_without_a_place_for_metrics_is_told_of_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Some take spans only: that is said once, with the variable that ends it."""
+    with otlp_receiver() as receiver:
+        sender = telemetry(
+            receiver.endpoint,
+            OTEL_EXPORTER_OTLP_METRICS_ENDPOINT=f"{receiver.endpoint}/nowhere",
+        )
+        sender.emit(exchange(), [])
+        assert sender.close() == 0
+        assert receiver.spans()
+    (record,) = caplog.records
+    assert "Set OTEL_METRICS_EXPORTER=none" in record.getMessage()
+
+
+def test_an_answered_call_is_exported_with_its_links() -> None:
+    """It is told of after both exchanges, and has the links of both on the wire."""
+    next_id = ID.replace("8c00", "9c00")
+    call = tool_call(timing="cross_request", result_exchange_id=next_id)
+    with otlp_receiver() as receiver:
+        sender = telemetry(receiver.endpoint)
+        for eid in (ID, next_id):
+            sender.began(eid, opening(eid))
+        sender.told(call)
+        sender.told(replace(call, exchange_id="unknown"))
+        assert sender.close() == 0
+        (span,) = receiver.spans()
+    expected = answered_span(
+        call, Origin.of(ID, opening(ID)), Origin.of(next_id, opening(next_id)), View()
+    )
+    assert as_data(span) == expected
+    assert [link.kind for link in expected.links] == ["called", "answered"]
+
+
+def test_an_answered_call_of_a_trace_that_is_not_sampled_is_not_exported() -> None:
+    """It has the decision of the exchange that called it."""
+    exporter = Kept()
+    sender = Telemetry(exporter)
+    sender.began(ID, opening(ID, UNSAMPLED))
+    sender.told(tool_call(timing="cross_request"))
+    assert sender.close() == 0
+    assert exporter.kept == []
+
+
+def test_only_the_latest_exchanges_are_kept_in_mind() -> None:
+    """A recorder that runs for a year remembers no more than one that ran a day."""
+    sender = Telemetry(Kept())
+    for number in range(ORIGINS_MAX + 5):
+        sender.began(str(number), opening(ID))
+    assert len(sender._origins) == ORIGINS_MAX
+    assert "4" not in sender._origins
+    sender.close()
+
+
 def test_the_receiver_is_a_process_too() -> None:
-    """As a process the receiver prints where it listens, then each span as a line."""
+    """As a process the receiver prints where it listens, then lines of JSON."""
     script = Path(__file__).parent.parent / "otlp_receiver.py"
     with subprocess.Popen(
         [sys.executable, script],
@@ -324,8 +417,11 @@ def test_the_receiver_is_a_process_too() -> None:
         sender = telemetry(process.stdout.readline().strip())
         sender.emit(exchange(), [])
         assert sender.close() == 0
-        line = json.loads(process.stdout.readline())
-        process.communicate()  # closes its input, which ends it
-    assert line["name"] == "invoke_agent"
-    assert line["span_id"] == OWN_SPAN
+        said, _ = process.communicate()  # closes its input, which ends it
+    lines = [json.loads(line) for line in said.splitlines()]
+    (span,) = (line for line in lines if "name" in line)
+    assert span["name"] == "invoke_agent"
+    assert span["span_id"] == OWN_SPAN
+    metrics = {line["metric"] for line in lines if "metric" in line}
+    assert "gen_ai.client.operation.duration" in metrics
     assert process.returncode == 0
