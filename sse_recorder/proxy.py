@@ -13,7 +13,8 @@ reads slowly the upstream is read slowly, and the other way round for request bo
 
 Headers keep their order, case and duplicates.  Those that belong to one connection
 (RFC 9110 section 7.6.1) are taken off, `Host` is set to the upstream's, and
-`traceparent` is set to the exchange's own span where spans are exported.
+`traceparent` is set to the exchange's own span where spans are exported, unless the
+route says otherwise (see `otel.propagation`).
 
 What no route takes is answered 404, and while the recording cannot be written and that
 is to be refused, everything is answered 503.  Both are counted, and not recorded.
@@ -58,7 +59,7 @@ from sse_recorder.http1.connection import ConnectionHandler
 from sse_recorder.http1.limits import Limits as HttpLimits
 from sse_recorder.http1.response import ResponseStream
 from sse_recorder.http1.server import Server
-from sse_recorder.otel import ForwardTimes, Telemetry
+from sse_recorder.otel import ForwardTimes, Propagation, Telemetry
 from sse_recorder.redact import Redactor
 from sse_recorder.routing import Found, Routes
 from sse_recorder.stats import Stats
@@ -102,6 +103,8 @@ class Recorder:
         seed: what faults are drawn from.
         redactor: what masks secrets.
         telemetry: where spans go.
+        propagate: what upstreams are told of traces; see `otel.Propagation`.
+        expose_ids: whether responses say the ids of their exchange and its trace.
         limits: of the queue and of segments.
         own_process: whether a process of its own writes, which costs a third of a
             second to start and keeps the streams out of its way.
@@ -132,6 +135,8 @@ class Recorder:
         seed: int = 0,
         redactor: Redactor | None = None,
         telemetry: Telemetry | None = None,
+        propagate: Iterable[str] = (),
+        expose_ids: bool = False,
         limits: Limits | None = None,
         own_process: bool = False,
         http_limits: HttpLimits | None = None,
@@ -139,6 +144,8 @@ class Recorder:
         clock: Clock = SYSTEM,
     ) -> None:
         self.routes = Routes.parse(upstream, routes, tls)
+        self.propagation = Propagation.parse(propagate, self.routes.prefixes)
+        self.exposes_ids = expose_ids
         self.tags = dict(tags)
         self.clock = clock
         self.faults = tuple(parse(fault) for fault in faults)
@@ -456,10 +463,12 @@ class Relay:
         headers = _to_upstream(head.headers, upstream.authority)
         parent = parse_traceparent(head.headers)
         if recorder.telemetry is None:
-            context = exchange_context(exchange_id, parent)
+            context, shown = exchange_context(exchange_id, parent), None
         else:
             context = recorder.telemetry.context(exchange_id, head.headers)
-            headers = _with_header(headers, "traceparent", context.traceparent())
+            shown = context
+        headers = recorder.propagation.headers(headers, found.prefix, shown)
+        self._trace_id = context.trace_id
         request = RequestHead(head.method, found.target, headers)
         self._tap.opened(
             Opening(
@@ -472,6 +481,7 @@ class Relay:
                 parent_span_id=parent.span_id if parent else "",
                 tags=recorder.tags,
                 received_path=found.received_path,
+                trace_flags=None if shown is None else context.flags,
             )
         )
         return request
@@ -643,7 +653,10 @@ class Relay:
 
     def response_head(self, head: ResponseHead, at_ns: int) -> None:
         """Pass the response head on."""
-        self._stream.send_head(replace(head, headers=framing.end_to_end(head.headers)))
+        headers = framing.end_to_end(head.headers)
+        if self._recorder.exposes_ids:
+            headers += self._ids()
+        self._stream.send_head(replace(head, headers=headers))
         self._tap.head(at_ns, head)
 
     def response_data(self, data: bytes, at_ns: int) -> None:
@@ -738,8 +751,16 @@ class Relay:
         if is_timeout:
             status, kind = HTTPStatus.GATEWAY_TIMEOUT, "upstream_timeout"
             outcome = Outcome.TIMEOUT
-        send_json_error(self._stream, status, kind, message)
+        more = self._ids() if self._recorder.exposes_ids else ()
+        send_json_error(self._stream, status, kind, message, more)
         self._end(at_ns, Ending(outcome=outcome, error=message))
+
+    def _ids(self) -> Headers:
+        """Return the headers that tell a client where its exchange is."""
+        return (
+            ("x-sse-recorder-exchange-id", self._id),
+            ("x-sse-recorder-trace-id", self._trace_id),
+        )
 
     def _drop_upstream(self) -> None:
         if self._upstream is not None:
@@ -779,8 +800,3 @@ def _to_upstream(headers: Headers, authority: str) -> Headers:
     # HTTP/1.0 clients may leave it out; what goes upstream is HTTP/1.1.
     has_host = header(passed, "host") is not None
     return passed if has_host else (("Host", authority), *passed)
-
-
-def _with_header(headers: Headers, name: str, value: str) -> Headers:
-    others = tuple(pair for pair in headers if pair[0].lower() != name)
-    return (*others, (name, value))

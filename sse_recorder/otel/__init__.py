@@ -10,6 +10,7 @@ so that this package costs nothing where telemetry is off.
 
 from sse_recorder.otel.data import Link, SpanData, Value, clean
 from sse_recorder.otel.metrics import ForwardTimes
+from sse_recorder.otel.propagation import Propagation
 from sse_recorder.otel.spans import spans
 from sse_recorder.otel.stream import Listener, StreamFacts, facts_of
 from sse_recorder.otel.telemetry import Recipe, Telemetry
@@ -22,6 +23,7 @@ __all__ = [
     "Link",
     "Listener",
     "Origin",
+    "Propagation",
     "Recipe",
     "SpanData",
     "StreamFacts",

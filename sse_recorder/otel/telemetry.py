@@ -356,11 +356,12 @@ class Telemetry:
         )
 
     def _wants(self, origin: Origin, headers: Headers) -> bool:
-        carried = parse_traceparent(headers)
-        if carried is not None and carried.span_id == origin.span_id:
-            return carried.sampled  # what `context` decided, as it was sent upstream
+        if origin.trace_flags is not None:
+            return bool(origin.trace_flags & 1)  # what was decided then
         parent = None
         if origin.parent_span_id is not None:
+            # A recording from before flags were kept has the header that went upstream.
+            carried = parse_traceparent(headers)
             is_sampled = carried is None or carried.sampled
             parent = TraceContext(origin.trace_id, origin.parent_span_id, is_sampled)
         return self._is_sampled(origin.trace_id, parent)

@@ -54,6 +54,7 @@ class Origin(NamedTuple):
     trace_id: str
     span_id: str
     parent_span_id: str | None
+    trace_flags: int | None = None
 
     @classmethod
     def of(cls, exchange_id: str, known: Opening | Exchange) -> Origin:
@@ -65,6 +66,7 @@ class Origin(NamedTuple):
             known.trace_id or own.trace_id,
             known.span_id or own.span_id,
             known.parent_span_id or None,
+            known.trace_flags,
         )
 
     def link(self, kind: str) -> Link:
