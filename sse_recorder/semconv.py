@@ -120,8 +120,8 @@ STREAM_CONTENT_CHUNKS: Final = "sse_recorder.stream.content_chunks"
 STREAM_FRAMES: Final = "sse_recorder.stream.frames"
 STREAM_KEEPALIVES: Final = "sse_recorder.stream.keepalive_count"
 STREAM_MAX_GAP: Final = "sse_recorder.stream.max_gap"
-"""The longest content gap, in seconds: between frames that are no comment and no
-status, the first of which is counted from t0."""
+"""The longest content gap, in seconds: a time in which the stream said nothing but
+comments and status; the first is counted from t0."""
 STREAM_MAX_GAP_STATE: Final = "sse_recorder.stream.max_gap_state"
 """What the stream was doing: `awaiting_first`, `generating`, `after_tool` or
 `tool_running`."""

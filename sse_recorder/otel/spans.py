@@ -245,8 +245,9 @@ def _stream_attributes(
     assert exchange.outcome is not None
     # What a later request brought that no call fits is a row of this exchange, too.
     tool_calls = [c for c in tool_calls if c.timing != CROSS_REQUEST or c.parallelism]
-    longest = facts.longest if facts.is_stream else None
-    stalls = facts.stalls(tool_calls)
+    gaps = facts.gaps(exchange) if facts.is_stream else []
+    longest = max(gaps, key=lambda gap: gap.length_ns, default=None)
+    stalls = facts.stalls(exchange, tool_calls) if facts.is_stream else []
     beyond_ns = sum(gap.length_ns - STALL_NS for gap in stalls)
     unidentified = sum(call.tool_id is None for call in tool_calls)
     spans_wanted = len(bracketed(exchange, tool_calls))
@@ -262,7 +263,7 @@ def _stream_attributes(
         semconv.STREAM_CONTENT_CHUNKS: facts.content_chunks or None,
         semconv.STREAM_KEEPALIVES: facts.keepalives or None,
         semconv.STREAM_MAX_GAP: _seconds(longest and longest.length_ns),
-        semconv.STREAM_MAX_GAP_STATE: longest and longest.state(tool_calls),
+        semconv.STREAM_MAX_GAP_STATE: longest and longest.state(exchange, tool_calls),
         semconv.STREAM_STALL_COUNT: len(stalls) if facts.is_stream else None,
         semconv.STREAM_STALL_TIME: _seconds(beyond_ns or None),
         semconv.STREAM_CANCELLED: exchange.outcome is Outcome.CLIENT_ABORT or None,

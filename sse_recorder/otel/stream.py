@@ -7,10 +7,12 @@ or as a store has them, so both come to the same.  It keeps times and counts, an
 data no more than the few frames in which APIs say what an answer has cost.  Memory is
 bounded, however long the stream.
 
-A *content gap* is the time between two frames that are neither a comment nor a status;
-the first is counted from t0.  A *stall* is a content gap of more than `STALL_NS` during
-which no tool call was open.  A *chunk gap* is the time between two frames of content:
-text, reasoning or a piece of a tool call.
+A *content gap* is the time between two frames that say something: what greets, reports
+a status or keeps the connection alive does not.  The first is counted from t0, and one
+more to the end of a stream that did not say that it was over.  A *stall* is a content
+gap of more than `STALL_NS` during which no tool call was open; the view `stalls` of a
+store has the same.  A *chunk gap* is the time between two frames of content: text,
+reasoning or a piece of a tool call.
 """
 
 from __future__ import annotations
@@ -32,7 +34,8 @@ from sse_recorder.dialects.base import (
     parse_object,
     text_of,
 )
-from sse_recorder.exchange import ToolCall
+from sse_recorder.dialects.conversations import CROSS_REQUEST
+from sse_recorder.exchange import Exchange, ToolCall
 from sse_recorder.tables import EventRun, FrameRow, Rows
 
 STALL_NS: Final = 2_000_000_000
@@ -45,9 +48,9 @@ CONTENT_BYTES_MAX: Final = 1 << 20
 """Of the data of frames, where content is wanted."""
 
 _PARSED_BYTES_MAX: Final = 1 << 20
-_TELLING: Final = (Kind.CONNECTED, Kind.USAGE, Kind.FINISH)
 _ENDS: Final = (Kind.USAGE, Kind.FINISH)
-_TEXT, _KEEPALIVE, _STATUS = Kind.TEXT, Kind.KEEPALIVE, Kind.STATUS
+_TEXT, _KEEPALIVE = Kind.TEXT, Kind.KEEPALIVE
+_SAYS_NOTHING: Final = (Kind.CONNECTED, Kind.STATUS)
 
 
 class Gap(NamedTuple):
@@ -63,20 +66,29 @@ class Gap(NamedTuple):
         """How long it was."""
         return self.end_ns - self.start_ns
 
-    def has_tool_open(self, tool_calls: Iterable[ToolCall]) -> bool:
+    def has_tool_open(self, exchange: Exchange, tool_calls: Iterable[ToolCall]) -> bool:
         """Tell whether a tool was at work all the while."""
+        # A stream that ended as it should leaves its open calls to its client.
+        is_cut = exchange.finish_reason is None
         return any(
             call.called_ns is not None
             and call.called_ns <= self.start_ns
-            and (call.result_ns is None or call.result_ns >= self.end_ns)
+            and (
+                is_cut
+                if call.result_ns is None or call.timing == CROSS_REQUEST
+                else call.result_ns >= self.end_ns
+            )
             for call in tool_calls
         )
 
-    def state(self, tool_calls: Iterable[ToolCall]) -> str:
+    def state(self, exchange: Exchange, tool_calls: Iterable[ToolCall]) -> str:
         """Return what the stream was doing."""
-        if self.has_tool_open(tool_calls):
+        if self.has_tool_open(exchange, tool_calls):
             return "tool_running"
-        if self.after is None:
+        first = (
+            exchange.first_content_ns or exchange.first_event_ns or exchange.ended_ns
+        )
+        if self.after is None or self.start_ns < (first or 0):
             return "awaiting_first"
         return "after_tool" if self.after is Kind.TOOL_RESULT else "generating"
 
@@ -99,6 +111,10 @@ class StreamFacts:
     """The first text."""
     completion_ns: int | None = None
     """The last word, where nothing but comments and status came after it."""
+    said_ns: int = 0
+    """When it last said something; t0 if it never did,"""
+    said: Kind | None = None
+    """and what."""
     is_stream: bool = False
     """It had at least one event."""
     has_finished: bool = False
@@ -114,7 +130,7 @@ class StreamFacts:
     cache_write_tokens: int | None = None
     reasoning_tokens: int | None = None
     longest: Gap | None = None
-    """The longest content gap,"""
+    """The longest content gap between two frames,"""
     long_gaps: tuple[Gap, ...] = ()
     """and all that may be stalls."""
     chunk_gaps: Sequence[int] = ()
@@ -124,9 +140,21 @@ class StreamFacts:
     unheard_bytes: int = 0
     """Of those."""
 
-    def stalls(self, tool_calls: Sequence[ToolCall]) -> list[Gap]:
+    def gaps(self, exchange: Exchange) -> list[Gap]:
+        """Return the long gaps and the longest, with that before the end."""
+        found = [*self.long_gaps, *([self.longest] if self.longest else [])]
+        is_over = self.has_finished or self.has_failed or exchange.finish_reason
+        if not is_over and exchange.ended_ns is not None:
+            found.append(Gap(self.said_ns, exchange.ended_ns, self.said))
+        return found
+
+    def stalls(self, exchange: Exchange, tool_calls: Sequence[ToolCall]) -> list[Gap]:
         """Return the stalls: long gaps in which no tool was at work."""
-        return [gap for gap in self.long_gaps if not gap.has_tool_open(tool_calls)]
+        return [
+            gap
+            for gap in dict.fromkeys(self.gaps(exchange))
+            if gap.length_ns > STALL_NS and not gap.has_tool_open(exchange, tool_calls)
+        ]
 
 
 NOTHING_HEARD: Final = StreamFacts()
@@ -175,6 +203,8 @@ class Listener:
         if frame.type == "comment" or frame.kind == _KEEPALIVE:
             self._keepalives += 1
             return
+        if frame.type not in ("event", "body"):
+            return
         data = frame.data if frame.data is not None else frame.raw
         self._is_stream |= frame.type == "event"
         self._hear(frame.type, frame.event, data or "", Kind(frame.kind), frame.last_ns)
@@ -207,11 +237,10 @@ class Listener:
     ) -> None:
         if self.keeps_content:
             self._keep(Heard(type_, event, data))
-        if telling := self._telling.get(None):
-            telling.last = data
-        else:
-            self._telling[None] = _Telling(data, data)
-        if kind is _STATUS:
+        self._note_telling(None, data)
+        if kind in _SAYS_NOTHING:
+            if kind is Kind.CONNECTED:
+                self._note_telling(kind, data)
             return
         self._note_gap(Gap(self._counted_ns, at_ns, self._counted_kind))
         self._counted_ns, self._counted_kind = at_ns, kind
@@ -219,12 +248,15 @@ class Listener:
             self._hear_content(kind, at_ns)
         elif kind is Kind.ERROR:
             self._error = data
-        elif kind in _TELLING:
+        elif kind in _ENDS:
             self._has_finished |= kind is Kind.FINISH
-            if telling := self._telling.get(kind):
-                telling.last = data
-            else:
-                self._telling[kind] = _Telling(data, data)
+            self._note_telling(kind, data)
+
+    def _note_telling(self, kind: Kind | None, data: str | bytes) -> None:
+        if telling := self._telling.get(kind):
+            telling.last = data
+        else:
+            self._telling[kind] = _Telling(data, data)
 
     def _hear_content(self, kind: Kind, at_ns: int) -> None:
         self._error = None  # whatever it was, the answer went on
@@ -266,6 +298,8 @@ class Listener:
             keepalives=self._keepalives,
             first_output_ns=self._first_output_ns,
             completion_ns=self._counted_ns if is_over and self._is_stream else None,
+            said_ns=self._counted_ns,
+            said=self._counted_kind,
             is_stream=self._is_stream,
             has_finished=self._has_finished,
             has_failed=self._error is not None,

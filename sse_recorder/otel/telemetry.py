@@ -254,7 +254,7 @@ class Telemetry:
     def began(self, exchange_id: str, opening: Opening) -> Listener:
         """Hear that an exchange began; return what is to hear its frames."""
         origin = Origin.of(exchange_id, opening)
-        self.know(origin, is_sampled=self._wants(origin, opening.request.headers))
+        self.know(origin, is_sampled=self.wants(origin, opening.request.headers))
         return Listener(self.view.has_content)
 
     def know(self, origin: Origin, *, is_sampled: bool) -> None:
@@ -285,7 +285,7 @@ class Telemetry:
         if self.metrics is not None:
             self.metrics.add(exchange, facts, found)
         origin = Origin.of(exchange.exchange_id, exchange)
-        if not self._wants(origin, exchange.request_headers):
+        if not self.wants(origin, exchange.request_headers):
             return
         self.hand_over(found)
         if self._logger is not None:
@@ -315,6 +315,14 @@ class Telemetry:
                 self._processor.on_end(self._finished(span))
         if heard:
             self._delivery.complain(heard[0])
+
+    def send(self, found: Sequence[SpanData]) -> bool:
+        """Send spans now, and wait; False if the collector did not take them."""
+        from opentelemetry.sdk.trace.export import SpanExportResult
+
+        self._delivery.expect(len(found))
+        result = self._delivery.export([self._finished(span) for span in found])
+        return result is SpanExportResult.SUCCESS
 
     def close(self, timeout_s: float = CLOSE_TIMEOUT_S) -> int:
         """Send what is left for as long as `timeout_s`; then give up.
@@ -355,7 +363,13 @@ class Telemetry:
             )
         )
 
-    def _wants(self, origin: Origin, headers: Headers) -> bool:
+    def wants(self, origin: Origin, headers: Headers) -> bool:
+        """Tell whether the spans of an exchange are sampled.
+
+        Args:
+            origin: where it is in its trace.
+            headers: of its request, as it was sent upstream.
+        """
         if origin.trace_flags is not None:
             return bool(origin.trace_flags & 1)  # what was decided then
         parent = None

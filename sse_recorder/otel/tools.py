@@ -59,14 +59,34 @@ class Origin(NamedTuple):
     @classmethod
     def of(cls, exchange_id: str, known: Opening | Exchange) -> Origin:
         """Return that of an exchange; the ids that were sent upstream stand."""
+        return cls.at(
+            exchange_id,
+            known.started_at,
+            known.trace_id,
+            known.span_id,
+            known.parent_span_id,
+            known.trace_flags,
+        )
+
+    @classmethod
+    def at(
+        cls,
+        exchange_id: str,
+        started_at: int,
+        trace_id: str,
+        span_id: str,
+        parent_span_id: str,
+        trace_flags: int | None,
+    ) -> Origin:
+        """Return that of such a row; ids that were not recorded are derived."""
         own = exchange_context(exchange_id, None)
         return cls(
             exchange_id,
-            known.started_at,
-            known.trace_id or own.trace_id,
-            known.span_id or own.span_id,
-            known.parent_span_id or None,
-            known.trace_flags,
+            started_at,
+            trace_id or own.trace_id,
+            span_id or own.span_id,
+            parent_span_id or None,
+            trace_flags,
         )
 
     def link(self, kind: str) -> Link:

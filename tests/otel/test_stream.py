@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
-from otel_samples import ID, tool_call
+from otel_samples import ID, exchange, tool_call
 
 from sse_recorder.dialects.base import Kind
 from sse_recorder.otel.stream import (
@@ -37,39 +38,45 @@ def heard(*frames: tuple[str, int], keeps_content: bool = False) -> StreamFacts:
     return facts_of(rows, keeps_content=keeps_content)
 
 
-def test_gaps_are_between_frames_that_are_no_comment_and_no_status() -> None:
-    """What keeps a connection alive does not reset the clock of content."""
+def test_gaps_are_between_frames_that_say_something() -> None:
+    """What greets or keeps a connection alive does not reset the clock of content."""
     facts = facts_of(
         [
             frame("connected", S),
             frame("keepalive", 2 * S, type_="comment"),
             frame("status", 3 * S),
             frame("keepalive", 4 * S),
+            frame("other", 5 * S, type_="fields"),
             frame("text", 6 * S),
         ]
     )
     assert facts.longest is not None
-    assert facts.longest.length_ns == 5 * S
+    assert facts.longest.length_ns == 6 * S
     assert facts.keepalives == 2
     assert facts.chunk_gaps == []
     assert facts.content_chunks == 1
 
 
 @pytest.mark.parametrize(
-    ("frames", "state"),
+    ("frames", "first_ns", "state"),
     [
-        ([("text", 3 * S)], "awaiting_first"),
-        ([("text", 1), ("text", 3 * S)], "generating"),
-        ([("tool_result", 1), ("text", 3 * S)], "after_tool"),
-        ([("tool_call", 5), ("tool_result", 3 * S)], "tool_running"),
+        ([("text", 3 * S)], 3 * S, "awaiting_first"),
+        ([("finish", 1), ("text", 3 * S)], 3 * S, "awaiting_first"),
+        ([("text", 1), ("text", 3 * S)], 1, "generating"),
+        ([("tool_result", 1), ("text", 3 * S)], 1, "after_tool"),
+        ([("tool_call", 5), ("tool_result", 3 * S)], 5, "tool_running"),
     ],
 )
-def test_a_gap_has_a_state(frames: list[tuple[str, int]], state: str) -> None:
+def test_a_gap_has_a_state(
+    frames: list[tuple[str, int]], first_ns: int, state: str
+) -> None:
     """What a stream was doing is told by what it had said, and by its open calls."""
     facts = heard(*frames)
     calls = [tool_call(called_ns=5, result_ns=3 * S)]
     assert facts.longest is not None
-    assert facts.longest.state(calls if state == "tool_running" else []) == state
+    known = calls if state == "tool_running" else []
+    one = exchange(first_content_ns=first_ns)
+    assert facts.longest.state(one, known) == state
 
 
 def test_a_silence_while_a_tool_is_at_work_is_no_stall() -> None:
@@ -78,17 +85,31 @@ def test_a_silence_while_a_tool_is_at_work_is_no_stall() -> None:
         ("text", S), ("tool_call", 2 * S), ("tool_result", 7 * S), ("text", 10 * S)
     )
     calls = [tool_call(called_ns=2 * S, result_ns=7 * S)]
+    one = exchange(ended_ns=10 * S)
     assert [gap.length_ns for gap in facts.long_gaps] == [5 * S, 3 * S]
-    assert [gap.length_ns for gap in facts.stalls(calls)] == [3 * S]
-    assert len(facts.stalls([])) == 2
-    assert heard(("text", 2 * S)).long_gaps == ()
+    assert [gap.length_ns for gap in facts.stalls(one, calls)] == [3 * S]
+    assert len(facts.stalls(one, [])) == 2
+    assert heard(("text", 2 * S)).stalls(exchange(ended_ns=2 * S), []) == []
 
 
-def test_an_open_call_is_at_work_until_the_end() -> None:
-    """A call without a result may still bring one."""
-    facts = heard(("tool_call", S), ("finish", 9 * S))
-    assert facts.stalls([tool_call(called_ns=S, result_ns=None)]) == []
-    assert len(facts.stalls([tool_call(called_ns=None, result_ns=None)])) == 1
+def test_a_call_without_a_result_is_at_work_until_a_stream_is_cut() -> None:
+    """One that a stream leaves to its client when it is done is nobody's work."""
+    facts = heard(("tool_call", S), ("other", 9 * S))
+    open_call = [tool_call(called_ns=S, result_ns=None)]
+    assert facts.stalls(exchange(finish_reason=None, ended_ns=9 * S), open_call) == []
+    done = exchange(finish_reason="tool_calls", ended_ns=9 * S)
+    assert len(facts.stalls(done, open_call)) == 1
+    answered = [replace(open_call[0], timing="cross_request", result_ns=99 * S)]
+    assert len(facts.stalls(done, answered)) == 1
+
+
+def test_a_stream_that_does_not_end_stalls_until_it_is_ended() -> None:
+    """The wait for a last word that never comes is a silence as well."""
+    cut = exchange(finish_reason=None, ended_ns=9 * S)
+    facts = heard(("text", S))
+    assert [gap.length_ns for gap in facts.stalls(cut, [])] == [8 * S]
+    assert heard(("text", S), ("finish", 2 * S)).stalls(cut, []) == []
+    assert [gap.length_ns for gap in heard().stalls(cut, [])] == [9 * S]
 
 
 def test_the_completion_is_the_last_word() -> None:
