@@ -34,7 +34,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final, Literal
 
-from sse_recorder import dialects
+from sse_recorder import dialects, semconv
 from sse_recorder.capture import Limits, Writer
 from sse_recorder.clock import SYSTEM, Clock
 from sse_recorder.disturbed import DisturbedStream
@@ -59,7 +59,7 @@ from sse_recorder.http1.connection import ConnectionHandler
 from sse_recorder.http1.limits import Limits as HttpLimits
 from sse_recorder.http1.response import ResponseStream
 from sse_recorder.http1.server import Server
-from sse_recorder.otel import ForwardTimes, Propagation, Telemetry
+from sse_recorder.otel import Propagation, SampledTimes, Telemetry
 from sse_recorder.redact import Redactor
 from sse_recorder.routing import Found, Routes
 from sse_recorder.stats import Stats
@@ -161,12 +161,16 @@ class Recorder:
             own_process=own_process,
             recipe=telemetry.recipe if telemetry else None,
         )
-        self.forward_times: ForwardTimes | None = None
+        self.forward_times: SampledTimes | None = None
         """How long reads took to be forwarded; None where nobody wants to know."""
         if telemetry is not None and telemetry.metrics is not None:
-            self.forward_times = ForwardTimes()
+            self.forward_times = SampledTimes()
             telemetry.metrics.watch(
-                lambda: self.writer.health().refused, self.forward_times
+                semconv.M_DROPPED_RECORDS,
+                "{record}",
+                lambda: self.writer.health().refused,
+                semconv.M_ADDED_LATENCY,
+                self.forward_times,
             )
         self.relays: set[Relay] = set()
         """The exchanges that are open."""

@@ -22,12 +22,14 @@ from sse_recorder.cli.serve import (
     listen_option,
     serve,
 )
+from sse_recorder.cli.settings import telemetry_of
 from sse_recorder.control import ControlServer
 from sse_recorder.errors import UsageError
 from sse_recorder.faults import duration_ns, parse
 from sse_recorder.match import Miss
 from sse_recorder.playback import Pace, Recording, speed_of
 from sse_recorder.replay import ReplayServer
+from sse_recorder.semconv import GENAI_1_41
 
 CONTROL_VARIABLE: Final = "SSE_RECORDER_CONTROL_URL"
 # Not all that are in use have a name: 529 is one of Anthropic's, and 520 to 526 are
@@ -168,7 +170,8 @@ def replay(ctx: click.Context, /, **options: Any) -> int:
 
     With a command behind -- it serves while the command runs, and exits with its code.
     The variables from which SDKs read their base URL point to it, and
-    SSE_RECORDER_CONTROL_URL to --control.
+    SSE_RECORDER_CONTROL_URL to --control.  A span of each request is sent, linked to
+    the recorded one, if OTEL_EXPORTER_OTLP_ENDPOINT is set.
 
     \b
     sse-recorder replay tests/chat.sse.jsonl --speed max -- pytest tests/agent
@@ -237,6 +240,7 @@ def _server(options: Mapping[str, Any]) -> ReplayServer:
         seed=options["seed"],
         step=options["step"],
         on_miss=options["on_miss"],
+        telemetry=telemetry_of(GENAI_1_41.name, ()),
         host=host,
         port=port,
     )
@@ -259,6 +263,8 @@ def _say_what_was(server: ReplayServer) -> None:
     _say_some(server.fault_report, server.faults_told)
     held = f", and {counted(server.held, 'step')} waited for slow clients"
     say(f"Lateness: {server.lateness}{held if server.held else ''}")
+    if lost := server.spans_lost:
+        say(f"{counted(lost, 'span')} could not be delivered.")
 
 
 def _say_some(lines: list[str], count: int) -> None:

@@ -9,8 +9,9 @@ so that this package costs nothing where telemetry is off.
 """
 
 from sse_recorder.otel.data import Link, SpanData, Value, clean
-from sse_recorder.otel.metrics import ForwardTimes
+from sse_recorder.otel.metrics import SampledTimes
 from sse_recorder.otel.propagation import Propagation
+from sse_recorder.otel.replays import Replayed
 from sse_recorder.otel.spans import spans
 from sse_recorder.otel.stream import Listener, StreamFacts, facts_of
 from sse_recorder.otel.telemetry import Recipe, Telemetry
@@ -19,12 +20,13 @@ from sse_recorder.otel.view import View
 
 __all__ = [
     "TOOL_SPANS_MAX",
-    "ForwardTimes",
     "Link",
     "Listener",
     "Origin",
     "Propagation",
     "Recipe",
+    "Replayed",
+    "SampledTimes",
     "SpanData",
     "StreamFacts",
     "Telemetry",

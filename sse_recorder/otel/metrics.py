@@ -34,9 +34,9 @@ if TYPE_CHECKING:
 VALUES_MAX: Final = 200
 """Distinct values of one attribute."""
 
-SAMPLED_READS: Final = 64
-"""Of so many reads the latency that the recorder adds is taken of one: to record it
-takes longer than to forward a frame."""
+SAMPLED_OF: Final = 64
+"""Of so many reads the latency that the recorder adds is taken of one, and of so many
+steps the lateness: to record it takes longer than to forward a frame."""
 
 _COMMON: Final = (
     semconv.GEN_AI_OPERATION_NAME,
@@ -81,8 +81,8 @@ _TOKEN_KINDS: Final = {
 Attributes = dict[str, Any]
 
 
-class ForwardTimes:
-    """How long reads took to be forwarded: of some of them, until somebody asks."""
+class SampledTimes:
+    """How long some of many quick things took, until somebody asks."""
 
     __slots__ = ("_count", "_samples")
 
@@ -91,9 +91,9 @@ class ForwardTimes:
         self._samples: deque[int] = deque(maxlen=10_000)
 
     def wants(self) -> bool:
-        """Tell whether this read is one of those."""
+        """Tell whether this one is to be noted."""
         self._count += 1
-        return self._count % SAMPLED_READS == 1
+        return self._count % SAMPLED_OF == 1
 
     def add(self, ns: int) -> None:
         """Note how long it took."""
@@ -165,31 +165,32 @@ class Metrics:
             semconv.M_HTTP_SERVER_DURATION, span, names, semconv.HTTP_BUCKETS
         )
 
-    def add_schedule_errors(self, late_ns: Iterable[int]) -> None:
-        """Add how much later than due the steps of a replay left."""
-        histogram = self._histogram(semconv.M_SCHEDULE_ERROR, semconv.FINE_BUCKETS)
-        for ns in late_ns:
-            histogram.record(ns / 1e9, {}, context=self._no_context)
-
-    def watch(self, dropped: Callable[[], int], times: ForwardTimes) -> None:
-        """Tell how a recorder is, whenever metrics are collected.
+    def watch(
+        self,
+        name: str,
+        unit: str,
+        count: Callable[[], int],
+        histogram: str,
+        times: SampledTimes,
+    ) -> None:
+        """Tell how something is whenever metrics are collected.
 
         Args:
-            dropped: returns how many records there was no room for.
-            times: how long reads took to be forwarded.
+            name: of the counter.
+            unit: of it.
+            count: returns it.
+            histogram: the name of that of times.
+            times: what goes into it.
         """
         from opentelemetry.metrics import Observation
 
         def observe(_: CallbackOptions) -> Iterable[Observation]:
-            name = semconv.M_ADDED_LATENCY
-            histogram = self._histogram(name, semconv.FINE_BUCKETS)
+            record = self._histogram(histogram, semconv.FINE_BUCKETS).record
             for ns in times.take():
-                histogram.record(ns / 1e9, {}, context=self._no_context)
-            return [Observation(dropped(), {})]
+                record(ns / 1e9, {}, context=self._no_context)
+            return [Observation(count(), {})]
 
-        self._meter.create_observable_counter(
-            semconv.M_DROPPED_RECORDS, [observe], "{record}"
-        )
+        self._meter.create_observable_counter(name, [observe], unit)
 
     def _add_operation(
         self, root: SpanData, operation: str, facts: StreamFacts

@@ -26,12 +26,13 @@ from typing import TYPE_CHECKING, Final, Self, cast
 from sse_recorder import __version__, semconv
 from sse_recorder.clock import SYSTEM, Clock
 from sse_recorder.errors import UsageError
-from sse_recorder.exchange import Exchange, Headers, Opening, ToolCall
+from sse_recorder.exchange import Exchange, Headers, Opening, ToolCall, uuid7
 from sse_recorder.otel.data import SpanData
 from sse_recorder.otel.delivery import SDK_LOGGERS, Delivery, hold_back, listening
 from sse_recorder.otel.events import Event, events
 from sse_recorder.otel.exporters import Exporters
 from sse_recorder.otel.metrics import Metrics
+from sse_recorder.otel.replays import Replayed, replay_span
 from sse_recorder.otel.settings import resource_of, sampler_of
 from sse_recorder.otel.spans import spans
 from sse_recorder.otel.stream import NOTHING_HEARD, Listener, StreamFacts
@@ -302,6 +303,16 @@ class Telemetry:
         if self.metrics is not None:
             self.metrics.add_tool(span)
         if is_sampled:
+            self.hand_over([span])
+
+    def replayed(self, replayed: Replayed) -> None:
+        """Hand over the span of a request that a recording answered."""
+        parent = parse_traceparent(replayed.head.headers)
+        context = self.context(uuid7(replayed.began_at), replayed.head.headers)
+        span = replay_span(replayed, context, parent)
+        if self.metrics is not None:
+            self.metrics.add_replay(span)
+        if context.sampled:
             self.hand_over([span])
 
     def hand_over(self, found: Sequence[SpanData]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,14 @@ from sse_recorder.background import running
 from sse_recorder.demo import AgentServer
 from sse_recorder.store.store import Store
 
+GENERAL = "OTEL_EXPORTER_OTLP_ENDPOINT"
+NOTHING: Mapping[str, str] = {}
 CHAT = "/v2/sessions/s1/chat/stream"
 
 
-def exported(tmp_path: Path, *args: str, code: int = 0, **env: str) -> tuple[str, str]:
+def exported(
+    tmp_path: Path, *args: str, code: int = 0, env: Mapping[str, str] = NOTHING
+) -> tuple[str, str]:
     """Return what `otel export` prints, to stdout and to stderr."""
     done = run_command("otel", "export", *args, cwd=tmp_path, env=environment(**env))
     assert done.returncode == code, done.stderr
@@ -75,10 +79,10 @@ def test_spans_are_sent_where_the_option_or_the_variable_says(
     with otlp_receiver() as receiver:
         _, said_ = exported(
             *(tmp_path, store, "--endpoint", receiver.endpoint),
-            OTEL_EXPORTER_OTLP_TRACES_ENDPOINT="http://127.0.0.1:1/v1/traces",
+            env={"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://127.0.0.1:1/v1/traces"},
         )
         assert said_ == "Sent 3 spans.\n"
-        exported(tmp_path, store, OTEL_EXPORTER_OTLP_ENDPOINT=receiver.endpoint)
+        exported(tmp_path, store, env={GENERAL: receiver.endpoint})
         first, second = map(set, _halves(receiver))
         assert first == second
         assert receiver.metrics == {}
@@ -104,9 +108,8 @@ def test_what_cannot_be_done_is_said(
     tmp_path: Path, store: str, args: list[str], code: int, says: str
 ) -> None:
     """In one line that says what to do."""
-    _, said_ = exported(
-        tmp_path, store, *args, code=code, OTEL_EXPORTER_OTLP_TIMEOUT="1"
-    )
+    limits = {"OTEL_EXPORTER_OTLP_TIMEOUT": "1"}
+    _, said_ = exported(tmp_path, store, *args, code=code, env=limits)
     assert says in said_
     assert "Traceback" not in said_
 
@@ -141,7 +144,7 @@ def recorded(tmp_path: Path, *args: str, **env: str) -> Iterator[Any]:
 def test_what_a_recorder_sends_is_what_an_export_makes(tmp_path: Path) -> None:
     """Live, from a process of its own that writes; and again, by another command."""
     with otlp_receiver() as receiver:
-        there = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint}
+        there = {GENERAL: receiver.endpoint}
         words = ["--semconv", "genai-main", "--otel-compat", "logfire"]
         with recorded(tmp_path, *words, "--expose-ids", **there) as http:
             answer = http.post(CHAT, json={"user_message": "hi"})
@@ -150,7 +153,7 @@ def test_what_a_recorder_sends_is_what_an_export_makes(tmp_path: Path) -> None:
         assert "gen_ai.execute_tool.duration" in receiver.metrics
         assert "sse_recorder.recorder.added_latency" in receiver.metrics
         assert "sse_recorder.recorder.dropped_frames" in receiver.metrics
-        exported(tmp_path, "recordings", *words, **there)
+        exported(tmp_path, "recordings", *words, env=there)
         both = list(map(as_data, receiver.spans(count=2 * len(live))))
     again = {span.span_id: span for span in both[len(live) :]}
     assert {span.span_id: span for span in live} == again
@@ -165,3 +168,42 @@ def test_what_a_recorder_sends_is_what_an_export_makes(tmp_path: Path) -> None:
         span = again[call.span_id]
         assert call.duration_ns in (span.duration_ns, None)
         assert span.parent_span_id == root.span_id
+
+
+def test_a_replay_is_a_servers_work_and_nobodys_call(tmp_path: Path) -> None:
+    """One span in a trace of its own, linked to the recorded one; no client metrics."""
+    events = [called(10, "t1", "search"), returned(20, "t1"), finished(30)]
+    store = store_with(tmp_path / "store", [meibel_exchange(events)])
+    with Store.open(store) as opened:
+        (exchange,) = opened.exchanges()
+    with otlp_receiver() as receiver:
+        there = environment(**{GENERAL: receiver.endpoint})
+        with (
+            command(
+                "replay", str(store), "--speed", "2", cwd=tmp_path, env=there
+            ) as run,
+            client(run) as http,
+        ):
+            body = exchange.request_body
+            assert http.post(exchange.path, content=body).status_code == 200
+            assert run.stop() == 0
+        (span,) = map(as_data, receiver.spans())
+        metrics = receiver.metrics
+    assert (span.name, span.kind) == ("POST", "server")
+    (link,) = span.links
+    derived = exchange.trace_id or exchange.exchange_id.replace("-", "")
+    assert (link.trace_id, link.kind) == (derived, "recorded")
+    assert span.trace_id != link.trace_id
+    expected = {
+        "sse_recorder.mode": "replay",
+        "sse_recorder.replay.speed": 2.0,
+        "sse_recorder.replay.exchange.id": exchange.exchange_id,
+        "http.response.status_code": 200,
+    }
+    assert expected.items() <= span.attributes.items()
+    assert not [name for name in span.attributes if name.startswith("gen_ai.")]
+    assert set(metrics) == {
+        "http.server.request.duration",
+        "sse_recorder.replay.requests",
+        "sse_recorder.replay.schedule_error",
+    }

@@ -14,14 +14,14 @@ from otlp_receiver import otlp_receiver, points
 from sse_recorder import semconv
 from sse_recorder.exchange import Exchange, Outcome, ToolCall
 from sse_recorder.otel import (
-    ForwardTimes,
     Origin,
+    SampledTimes,
     StreamFacts,
     View,
     answered_span,
     spans,
 )
-from sse_recorder.otel.metrics import SAMPLED_READS, VALUES_MAX, Metrics
+from sse_recorder.otel.metrics import SAMPLED_OF, VALUES_MAX, Metrics
 from sse_recorder.otel.stream import Gap
 
 MAIN = View(vocabulary="genai-main")
@@ -260,10 +260,16 @@ def test_no_attribute_identifies_an_exchange() -> None:
 
 def test_the_recorders_own_health_is_told() -> None:
     """What it dropped, and how long it kept a read: of one read in so many."""
-    collected, times = Collected(), ForwardTimes()
+    collected, times = Collected(), SampledTimes()
     dropped = [3]
-    collected.metrics.watch(lambda: dropped[0], times)
-    for _ in range(SAMPLED_READS * 3):
+    collected.metrics.watch(
+        semconv.M_DROPPED_RECORDS,
+        "{record}",
+        lambda: dropped[0],
+        semconv.M_ADDED_LATENCY,
+        times,
+    )
+    for _ in range(SAMPLED_OF * 3):
         if times.wants():
             times.add(30_000)
     collected.points()  # what is noted is recorded when somebody asks
