@@ -52,6 +52,10 @@ if TYPE_CHECKING:
 
 CLOSE_TIMEOUT_S: Final = 5.0
 
+METRICS_TIMEOUT_S: Final = 1.0
+"""How long metrics are waited for at the end.  There are always some, and who stops a
+recorder beside a collector that is down is not to wait for those."""
+
 ORIGINS_MAX: Final = 10_000
 """Exchanges that are kept in mind, in case a call of theirs is answered."""
 
@@ -119,7 +123,7 @@ class Telemetry:
         self._clock = clock
         self._sampler = sampler or DEFAULT_ON
         self._deliveries: list[Delivery] = []
-        self._shutdowns: list[Callable[[], object]] = []
+        self._shutdowns: list[tuple[Callable[[], object], float]] = []
         for name in SDK_LOGGERS:
             logging.getLogger(name).addFilter(hold_back)
         self.metrics = self._metrics_to(metric_exporter, clock)
@@ -139,7 +143,7 @@ class Telemetry:
         processor = BatchSpanProcessor(
             cast("SpanExporter", delivery), meter_provider=self._meter_provider
         )
-        self._shutdowns.append(processor.shutdown)
+        self._shutdowns.append((processor.shutdown, CLOSE_TIMEOUT_S))
         return delivery, processor
 
     def _metrics_to(
@@ -164,7 +168,7 @@ class Telemetry:
         self._meter_provider = provider = MeterProvider(
             [reader], self._resource, shutdown_on_exit=False
         )
-        self._shutdowns.append(provider.shutdown)
+        self._shutdowns.append((provider.shutdown, METRICS_TIMEOUT_S))
         meter = provider.get_meter(
             self._scope.name, __version__, self._scope.schema_url
         )
@@ -193,7 +197,7 @@ class Telemetry:
                 cast("LogRecordExporter", delivery), meter_provider=self._meter_provider
             )
         )
-        self._shutdowns.append(provider.shutdown)
+        self._shutdowns.append((provider.shutdown, CLOSE_TIMEOUT_S))
         return provider.get_logger(
             self._scope.name, __version__, self._scope.schema_url
         )
@@ -341,16 +345,20 @@ class Telemetry:
         Returns:
             How many spans are not known to have been delivered, since the beginning.
         """
-        until_ns = self._clock.monotonic_ns() + round(timeout_s * 1e9)
+        began_ns = self._clock.monotonic_ns()
         flushes = [
-            threading.Thread(target=_quietly, args=(shutdown,), daemon=True)
-            for shutdown in self._shutdowns
+            (
+                threading.Thread(target=_quietly, args=(shutdown,), daemon=True),
+                patience_s,
+            )
+            for shutdown, patience_s in self._shutdowns
         ]
         self._shutdowns.clear()
-        for flush in flushes:
+        for flush, _ in flushes:
             flush.start()
-        for flush in flushes:
-            flush.join(max(until_ns - self._clock.monotonic_ns(), 0) / 1e9)
+        for flush, patience_s in flushes:
+            passed_s = (self._clock.monotonic_ns() - began_ns) / 1e9
+            flush.join(max(min(patience_s, timeout_s) - passed_s, 0))
         for delivery in self._deliveries:
             delivery.is_over = True
         return self._delivery.missing
