@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import re
 import threading
-from collections.abc import Iterator, Sized
+from collections.abc import Callable, Iterator, Sized
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any, Final
@@ -86,6 +86,8 @@ class Delivery:
     ) -> None:
         self.is_over = False
         """Nothing is sent any more."""
+        self.joined: Callable[[Any], Any] | None = None
+        """What adds to a batch on its way."""
         # What a reader of metrics asks its exporter for.
         self._preferred_temporality = getattr(exporter, "_preferred_temporality", None)
         self._preferred_aggregation = getattr(exporter, "_preferred_aggregation", None)
@@ -124,6 +126,8 @@ class Delivery:
         size = len(batch) if isinstance(batch, Sized) else 0
         with listening() as heard:
             try:
+                if self.joined is not None:
+                    batch = self.joined(batch)
                 result = self._exporter.export(batch, **options)
             except Exception as error:  # noqa: BLE001 - whatever an exporter raises
                 heard.append(type(error).__name__)

@@ -13,7 +13,7 @@ conversation.  What a peer chooses (names of tools, models and agents) is kept t
 Streams of agents have metrics of our own where the conventions have none for them:
 those of inference are for a model's answer alone.
 
-Chunk gaps are recorded in one pass when a stream has ended, without exemplars.
+Chunk gaps are added in one pass when a stream has ended (see `gaps`).
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sse_recorder import semconv
 from sse_recorder.exchange import Exchange
 from sse_recorder.otel.data import SpanData, Value
+from sse_recorder.otel.gaps import Gaps
 from sse_recorder.otel.stream import StreamFacts
 from sse_recorder.otel.view import View
 
@@ -111,12 +112,14 @@ class Metrics:
     Args:
         meter: makes them.
         view: the vocabulary.
+        gaps: takes those between chunks.
     """
 
-    def __init__(self, meter: Meter, view: View) -> None:
+    def __init__(self, meter: Meter, view: View, gaps: Gaps) -> None:
         from opentelemetry.context import Context
 
         self._meter = meter
+        self._gaps = gaps
         self._words = view.words
         self._no_context = Context()
         self._histograms: dict[str, Histogram] = {}
@@ -214,9 +217,8 @@ class Metrics:
         ):
             if (seconds := root.attributes.get(attribute)) is not None:
                 self._record(name, seconds, about, semconv.BUCKETS)
-        record = self._histogram(gaps, semconv.BUCKETS).record
-        for ns in facts.chunk_gaps:
-            record(ns / 1e9, about, context=self._no_context)
+        bounds = semconv.BUCKETS if is_inference else semconv.GAP_BUCKETS
+        self._gaps.add(gaps, bounds, about, facts.chunk_gaps)
         if (longest := root.attributes.get(semconv.STREAM_MAX_GAP)) is not None:
             self._record(semconv.M_MAX_GAP, longest, about, semconv.BUCKETS)
         stalls = root.attributes.get(semconv.STREAM_STALL_COUNT, 0)

@@ -210,27 +210,44 @@ class Listener:
         self._hear(frame.type, frame.event, data or "", Kind(frame.kind), frame.last_ns)
 
     def _hear_run(self, run: EventRun) -> None:
-        kinds, at_ns = run.kind, run.at_ns
+        """Hear successive events; those that are text in a fifth of the time."""
+        kinds, count = run.kind, len(run.kind)
         self._is_stream = True
-        is_all_text = sum(kind is _TEXT for kind in kinds) == len(kinds)
-        if self.keeps_content or not is_all_text:
-            for event, data, kind, ns in zip(
-                run.event, run.data, kinds, at_ns, strict=True
-            ):
-                if kind == _KEEPALIVE:
-                    self._keepalives += 1
-                else:
-                    self._hear("event", event, data, Kind(kind), ns)
+        if self.keeps_content:
+            places: Sequence[int] = range(count)
+        elif kinds.count(_TEXT) == count:
+            places = ()
+        else:
+            places = [n for n, kind in enumerate(kinds) if kind is not _TEXT]
+        start = 0
+        for place in places:
+            self._hear_texts(run, start, place)
+            kind = Kind(kinds[place])
+            if kind is _KEEPALIVE:
+                self._keepalives += 1
+            else:
+                event, data = run.event[place], run.data[place]
+                self._hear("event", event, data, kind, run.at_ns[place])
+            start = place + 1
+        self._hear_texts(run, start, count)
+
+    def _hear_texts(self, run: EventRun, start: int, end: int) -> None:
+        """Hear the events from one place to another, which are all text."""
+        if start == end:
             return
-        self._hear("event", run.event[0], run.data[0], _TEXT, at_ns[0])
-        self._add_gaps(map(sub, at_ns[1:], at_ns))
-        self._content_chunks += len(at_ns) - 1
+        at_ns = run.at_ns[start:end]
+        self._hear("event", run.event[start], run.data[start], _TEXT, at_ns[0])
+        if len(at_ns) == 1:
+            return
+        gaps = array("q", map(sub, at_ns[1:], at_ns))
+        self._add_gaps(gaps)
+        self._content_chunks += len(gaps)
         self._content_ns = self._counted_ns = at_ns[-1]
-        self._telling[None].last = run.data[-1]
+        self._telling[None].last = run.data[end - 1]
         longest = self._longest.length_ns if self._longest else -1
-        if max(map(sub, at_ns[1:], at_ns), default=0) > min(longest, STALL_NS):
-            for start, end in pairwise(at_ns):
-                self._note_gap(Gap(start, end, _TEXT))
+        if max(gaps) > min(longest, STALL_NS):
+            for began, ended in pairwise(at_ns):
+                self._note_gap(Gap(began, ended, _TEXT))
 
     def _hear(
         self, type_: str, event: str | None, data: str | bytes, kind: Kind, at_ns: int

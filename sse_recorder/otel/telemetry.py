@@ -31,6 +31,7 @@ from sse_recorder.otel.data import SpanData
 from sse_recorder.otel.delivery import SDK_LOGGERS, Delivery, hold_back, listening
 from sse_recorder.otel.events import Event, events
 from sse_recorder.otel.exporters import Exporters
+from sse_recorder.otel.gaps import Gaps
 from sse_recorder.otel.metrics import Metrics
 from sse_recorder.otel.replays import Replayed, replay_span
 from sse_recorder.otel.settings import resource_of, sampler_of
@@ -152,8 +153,9 @@ class Telemetry:
         self._meter_provider: MeterProvider | None = None
         if exporter is None:
             return None
-        from opentelemetry.sdk.metrics import MeterProvider
+        from opentelemetry.sdk.metrics import Histogram, MeterProvider
         from opentelemetry.sdk.metrics.export import (
+            AggregationTemporality,
             MetricExportResult,
             PeriodicExportingMetricReader,
         )
@@ -172,7 +174,11 @@ class Telemetry:
         meter = provider.get_meter(
             self._scope.name, __version__, self._scope.schema_url
         )
-        return Metrics(meter, self.view)
+        preferred = getattr(exporter, "_preferred_temporality", None) or {}
+        is_delta = preferred.get(Histogram) is AggregationTemporality.DELTA
+        gaps = Gaps(is_delta=is_delta, clock=clock)
+        delivery.joined = gaps.joined
+        return Metrics(meter, self.view, gaps)
 
     def _events_to(
         self, exporter: LogRecordExporter | None, clock: Clock

@@ -21,6 +21,7 @@ from sse_recorder.otel import (
     answered_span,
     spans,
 )
+from sse_recorder.otel.gaps import Gaps
 from sse_recorder.otel.metrics import SAMPLED_OF, VALUES_MAX, Metrics
 from sse_recorder.otel.stream import Gap
 
@@ -60,7 +61,8 @@ class Collected:
         self.reader = InMemoryMetricReader()
         self.view = view or View()
         provider = MeterProvider([self.reader], shutdown_on_exit=False)
-        self.metrics = Metrics(provider.get_meter("test"), self.view)
+        self.gaps = Gaps()
+        self.metrics = Metrics(provider.get_meter("test"), self.view, self.gaps)
 
     def add(
         self,
@@ -79,7 +81,7 @@ class Collected:
             return {}
         return {
             metric.name: list(metric.data.data_points)
-            for owner in data.resource_metrics
+            for owner in self.gaps.joined(data).resource_metrics
             for scope in owner.scope_metrics
             for metric in scope.metrics
         }
@@ -168,7 +170,9 @@ def test_an_agents_run_is_no_inference(view: View) -> None:
     (first,) = found["sse_recorder.client.time_to_first_chunk"]
     assert first.attributes["gen_ai.agent.name"] == "travel"
     assert first.sum == 0.25
-    assert found["sse_recorder.client.time_per_output_chunk"][0].count == 3
+    (gaps,) = found["sse_recorder.client.time_per_output_chunk"]
+    assert gaps.count == 3
+    assert tuple(gaps.explicit_bounds) == semconv.GAP_BUCKETS
 
 
 @pytest.mark.parametrize(
