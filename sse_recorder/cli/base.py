@@ -165,6 +165,11 @@ def telemetry_options(command: F) -> F:
     """Declare the options that say in which words spans and metrics are told."""
     for declare in (
         option(
+            "--otel-http-spans",
+            is_flag=True,
+            help="Add spans of the HTTP requests on both sides of the recorder.",
+        ),
+        option(
             "--otel-compat",
             multiple=True,
             type=click.Choice(DIALECTS),

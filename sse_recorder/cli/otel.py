@@ -65,6 +65,7 @@ def export(
     semconv: str,
     otel_compat: tuple[str, ...],
     *,
+    otel_http_spans: bool,
     dry_run: bool,
 ) -> None:
     """Make the spans of recordings again, and send them.
@@ -80,7 +81,9 @@ def export(
     sse-recorder otel export recordings --where "started_at > now() - INTERVAL 1 DAY"
     """
     environ = dict(config.environment())
-    view = View.of(environ, vocabulary=semconv, compat=otel_compat)
+    view = View.of(
+        environ, vocabulary=semconv, compat=otel_compat, http_spans=otel_http_spans
+    )
     if dry_run:
         shown = Telemetry(None, view=view, sampler=sampler_of(environ))
         found = _spans(sources, where, shown)

@@ -382,6 +382,7 @@ def _settings(
         expose_ids=options["expose_ids"],
         semconv=options["semconv"],
         otel_compat=list(options["otel_compat"]),
+        otel_http_spans=options["otel_http_spans"],
         mask=list(options["mask"]),
         keep=list(options["keep"]),
         patterns=list(options["patterns"]),

@@ -29,7 +29,6 @@ from sse_recorder.faults import duration_ns, parse
 from sse_recorder.match import Miss
 from sse_recorder.playback import Pace, Recording, speed_of
 from sse_recorder.replay import ReplayServer
-from sse_recorder.semconv import GENAI_1_41
 
 CONTROL_VARIABLE: Final = "SSE_RECORDER_CONTROL_URL"
 # Not all that are in use have a name: 529 is one of Anthropic's, and 520 to 526 are
@@ -240,7 +239,7 @@ def _server(options: Mapping[str, Any]) -> ReplayServer:
         seed=options["seed"],
         step=options["step"],
         on_miss=options["on_miss"],
-        telemetry=telemetry_of(GENAI_1_41.name, ()),
+        telemetry=telemetry_of(),
         host=host,
         port=port,
     )

@@ -18,14 +18,19 @@ from sse_recorder.redact import Redactor
 from sse_recorder.semconv import GENAI_1_41
 
 
-def telemetry_of(semconv: str, compat: Iterable[str]) -> Telemetry | None:
+def telemetry_of(
+    semconv: str = GENAI_1_41.name,
+    compat: Iterable[str] = (),
+    *,
+    http_spans: bool = False,
+) -> Telemetry | None:
     """Return what options and the standard variables ask for, or None.
 
     Raises:
         UsageError: they ask for something that cannot be done.
     """
     environ = config.environment()
-    view = View.of(environ, vocabulary=semconv, compat=compat)
+    view = View.of(environ, vocabulary=semconv, compat=compat, http_spans=http_spans)
     return Telemetry.from_environment(environ, view=view)
 
 
@@ -47,6 +52,7 @@ class Settings:
     expose_ids: bool = False
     semconv: str = GENAI_1_41.name
     otel_compat: list[str] = field(default_factory=list)
+    otel_http_spans: bool = False
     mask: list[str] = field(default_factory=list)
     keep: list[str] = field(default_factory=list)
     patterns: list[str] = field(default_factory=list)
@@ -93,7 +99,9 @@ class Settings:
         )
 
     def _telemetry(self) -> Telemetry | None:
-        return telemetry_of(self.semconv, self.otel_compat)
+        return telemetry_of(
+            self.semconv, self.otel_compat, http_spans=self.otel_http_spans
+        )
 
     def dumps(self) -> str:
         """Return it as one line of text."""

@@ -136,7 +136,7 @@ class Metrics:
             facts: what its frames say.
             found: its span, and those of its tools.
         """
-        root, *tools = found
+        root, *others = found
         outcome = {semconv.OUTCOME: root.attributes[semconv.OUTCOME]}
         self._count(semconv.M_EXCHANGES, "{exchange}", 1, outcome)
         self._count(semconv.M_FRAMES, "{frame}", exchange.frame_count, {})
@@ -145,8 +145,9 @@ class Metrics:
             self._add_duration(semconv.M_MCP_DURATION, root, _MCP, semconv.MCP_BUCKETS)
         elif operation is not None:
             self._add_operation(root, str(operation), facts)
-        for tool in tools:
-            self.add_tool(tool)
+        for span in others:
+            if semconv.TOOL_TIMING in span.attributes:
+                self.add_tool(span)
 
     def add_tool(self, span: SpanData) -> None:
         """Add the work of a tool; a result that fits no call has no duration."""

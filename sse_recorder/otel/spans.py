@@ -39,6 +39,7 @@ from sse_recorder.exchange import END_OF_FILE, RESET, Exchange, Outcome, ToolCal
 from sse_recorder.otel.compat import compat_attributes
 from sse_recorder.otel.content import content_attributes, messages_of
 from sse_recorder.otel.data import SpanData, Value, clean, present
+from sse_recorder.otel.http import with_http_spans
 from sse_recorder.otel.mcp import Message, mcp_attributes, message_of
 from sse_recorder.otel.operation import Operation, operation_of, without_userinfo
 from sse_recorder.otel.request import request_attributes
@@ -102,6 +103,10 @@ def spans(
     found = [root, *(tool_span(root, call, view) for call in below)]
     if message is not None and message.parents:
         found[1:] = [_carried(span, root, message) for span in found[1:]]
+    if view.http_spans:
+        name = method_of(exchange.method, unknown="HTTP")
+        end_ns = _last_heard_ns(exchange)
+        found = with_http_spans(exchange, found, name, end_ns)
     if view.compat:
         found = [_compatible(span, view) for span in found]
     return found
@@ -186,6 +191,10 @@ def _end_ns(exchange: Exchange, facts: StreamFacts, operation: Operation) -> int
     is_whole = exchange.outcome is Outcome.COMPLETE and operation.is_genai
     if is_whole and facts.completion_ns is not None:
         return facts.completion_ns
+    return _last_heard_ns(exchange)
+
+
+def _last_heard_ns(exchange: Exchange) -> int:
     if exchange.ended_ns is not None:
         return max(exchange.ended_ns, 0)
     known = (

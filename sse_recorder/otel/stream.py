@@ -22,7 +22,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, pairwise
-from operator import sub
+from operator import attrgetter, sub
 from typing import Any, Final, NamedTuple
 
 from sse_recorder import semconv
@@ -193,10 +193,14 @@ class Listener:
 
     def hear_rows(self, rows: Rows, frames: int, runs: int) -> None:
         """Hear what was added to rows after so many frames and runs."""
-        for row in rows.frames[frames:]:
-            self.hear(FrameRow(*row))
-        for run in rows.runs[runs:]:
-            self._hear_run(run)
+        added: list[FrameRow | EventRun] = [*rows.runs[runs:]]
+        added += map(FrameRow._make, rows.frames[frames:])
+        # Each has the number of its first frame, which tells their order.
+        for one in sorted(added, key=attrgetter("seq")):
+            if isinstance(one, EventRun):
+                self._hear_run(one)
+            else:
+                self.hear(one)
 
     def hear(self, frame: FrameRow) -> None:
         """Hear one frame."""
@@ -227,7 +231,7 @@ class Listener:
                 self._keepalives += 1
             else:
                 event, data = run.event[place], run.data[place]
-                self._hear("event", event, data, kind, run.at_ns[place])
+                self._hear("event", event, data, kind, run.last_ns[place])
             start = place + 1
         self._hear_texts(run, start, count)
 
@@ -235,7 +239,7 @@ class Listener:
         """Hear the events from one place to another, which are all text."""
         if start == end:
             return
-        at_ns = run.at_ns[start:end]
+        at_ns = run.last_ns[start:end]
         self._hear("event", run.event[start], run.data[start], _TEXT, at_ns[0])
         if len(at_ns) == 1:
             return

@@ -36,6 +36,8 @@ class View:
     Args:
         vocabulary: see `sse_recorder.semconv`.
         compat: backends whose own attributes are added.
+        http_spans: whether requests have spans of their own, as a server's and a
+            client's.
         content_on_spans: whether spans have content.
         content_on_events: whether events have.
 
@@ -45,6 +47,7 @@ class View:
 
     vocabulary: str = semconv.GENAI_1_41.name
     compat: tuple[str, ...] = ()
+    http_spans: bool = False
     content_on_spans: bool = False
     content_on_events: bool = False
 
@@ -64,6 +67,7 @@ class View:
         *,
         vocabulary: str = semconv.GENAI_1_41.name,
         compat: Iterable[str] = (),
+        http_spans: bool = False,
     ) -> Self:
         """Return the view that options and the standard variable ask for.
 
@@ -81,6 +85,7 @@ class View:
         return cls(
             vocabulary=vocabulary,
             compat=tuple(compat),
+            http_spans=http_spans,
             content_on_spans=on_spans,
             content_on_events=on_events,
         )

@@ -227,14 +227,28 @@ def test_runs_of_events_say_what_their_frames_say() -> None:
         for start in range(0, len(kinds), size):
             part = slice(start, start + size)
             rows, count = Rows(), len(kinds[part])
+            times = at_ns[part]
             rows.runs.append(
                 EventRun(
-                    *(ID, start, start, at_ns[part], [2] * count, ["e"] * count),
+                    *(ID, start, times, times, [2] * count, ["e"] * count),
                     *([None] * count, data[part], [""] * count, kinds[part]),
                 )
             )
             listener.hear_rows(rows, 0, 0)
         assert listener.facts() == expected
+
+
+def test_runs_and_frames_are_heard_in_their_order() -> None:
+    """Rows of both sorts that were added at once have numbers that tell it."""
+    rows = Rows()
+    rows.runs.append(
+        EventRun(ID, 1, [2], [2], [2], ["e"], [None], ["{}"], [""], [Kind.TEXT])
+    )
+    for seq, at_ns in ((0, 1), (2, 5)):
+        rows.frames.append(frame("text", at_ns)._replace(seq=seq))
+    listener = Listener()
+    listener.hear_rows(rows, 0, 0)
+    assert list(listener.facts().chunk_gaps) == [1, 3]
 
 
 def test_there_is_a_gap_for_each_chunk_after_the_first() -> None:
