@@ -13,12 +13,13 @@ well-known provider does not make it one.
 from __future__ import annotations
 
 import re
+from email import message_from_bytes
 from typing import Any, Final, Literal, NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
 from sse_recorder import semconv
 from sse_recorder.dialects.base import parse_object, text_of
-from sse_recorder.exchange import Exchange
+from sse_recorder.exchange import Exchange, header, media_type
 from sse_recorder.otel.stream import StreamFacts
 
 BODY_BYTES_MAX: Final = 1 << 20
@@ -66,7 +67,7 @@ class Operation(NamedTuple):
     model: str | None = None
     """That was asked for."""
     body: dict[str, Any] = {}  # noqa: RUF012 - never written to
-    """The request's, where it is JSON."""
+    """The request's members, where it is JSON or a form."""
 
     @property
     def is_genai(self) -> bool:
@@ -89,9 +90,7 @@ def operation_of(
         facts: what its frames say.
         words: the vocabulary.
     """
-    body: dict[str, Any] = {}
-    if len(exchange.request_body) <= BODY_BYTES_MAX:
-        body = parse_object(exchange.request_body)
+    body = _body(exchange)
     if exchange.dialect == "mcp":
         return Operation("mcp", body=body)
     if _is_agent(exchange, facts):
@@ -105,6 +104,25 @@ def operation_of(
     path = _GEMINI_MODEL.search(exchange.path)
     model = text_of(body.get("model")) or (path and path[1])
     return Operation("model", model_operation, provider_of(exchange), model, body)
+
+
+def _body(exchange: Exchange) -> dict[str, Any]:
+    """Return the members of a request's body, of JSON or of a form."""
+    body = exchange.request_body
+    if len(body) > BODY_BYTES_MAX:
+        return {}
+    if media_type(exchange.request_headers) != "multipart/form-data":
+        return parse_object(body)
+    kind = header(exchange.request_headers, "content-type") or ""
+    form = message_from_bytes(f"Content-Type: {kind}\r\n\r\n".encode() + body)
+    fields: dict[str, Any] = {}
+    for part in form.walk():
+        name = part.get_param("name", header="content-disposition")
+        value = part.get_payload(decode=True)
+        is_field = isinstance(name, str) and part.get_filename() is None
+        if is_field and isinstance(value, bytes):
+            fields[str(name)] = value.decode(errors="replace")
+    return fields
 
 
 def provider_of(exchange: Exchange) -> str | None:

@@ -144,3 +144,17 @@ def test_a_url_without_a_host_has_no_provider() -> None:
     """What is no URL is provided by nobody."""
     assert named("openai_chat", "/v1/chat/completions")[1] is None
     assert named("openai_chat", "http://[/v1/chat/completions")[1] is None
+
+
+def test_a_form_has_members_too() -> None:
+    """Meibel is sent one, with files that are left alone."""
+    parts = (
+        b'--b\r\nContent-Disposition: form-data; name="user_message"\r\n\r\nhi\r\n'
+        b'--b\r\nContent-Disposition: form-data; name="f"; filename="x"\r\n\r\n..\r\n'
+        b"--b--\r\n"
+    )
+    kind = (("Content-Type", "multipart/form-data; boundary=b"),)
+    one = exchange(request_headers=kind, request_body=parts)
+    assert operation_of(one, NOTHING_HEARD, GENAI_1_41).body == {"user_message": "hi"}
+    broken = exchange(request_headers=kind, request_body=b"no parts")
+    assert operation_of(broken, NOTHING_HEARD, GENAI_1_41).body == {}
