@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 from opentelemetry.semconv._incubating.attributes import (
@@ -26,6 +27,7 @@ from opentelemetry.semconv.schemas import Schemas
 from sse_recorder import semconv
 from sse_recorder.errors import UsageError
 
+ROOT = Path(__file__).parent.parent
 ATTRIBUTES = {
     name: value
     for name, value in vars(semconv).items()
@@ -141,3 +143,22 @@ def test_an_attribute_has_one_constant_and_a_known_namespace() -> None:
         *("error", "exception", "gen_ai", "http", "jsonrpc", "mcp", "network"),
         *("rpc", "server", "service", "sse_recorder", "url"),
     }
+
+
+def test_the_documentation_has_every_error_and_every_metric() -> None:
+    """The conventions ask for a list of the errors that are reported."""
+    text = (ROOT / "docs" / "telemetry.md").read_text(encoding="utf-8")
+    errors = {
+        *(semconv.STREAM_TRUNCATED, semconv.TIMEOUT, semconv.TOOL_ERROR),
+        *(semconv.UNANSWERED, semconv.SUPERSEDED, semconv.CLIENT_DISCONNECTED),
+        semconv.OTHER,
+    }
+    words = semconv.GENAI_1_41
+    metrics = METRICS | {
+        words.m_inference_duration,
+        words.m_time_to_first_chunk,
+        words.m_time_per_output_chunk,
+        words.m_tool_duration,
+        *words.m_tokens.values(),
+    }
+    assert {name for name in errors | metrics if f"`{name}`" not in text} == set()

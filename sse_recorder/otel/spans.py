@@ -66,6 +66,8 @@ _METHODS = frozenset(
 # A class, with or without its modules: `ConnectionRefusedError`, `ssl.SSLError`.
 _CLASS_NAME = re.compile(r"(?:[A-Za-z_]\w{0,63}\.){0,8}[A-Z]\w{0,63}", re.ASCII)
 
+_CUT: Final = (Outcome.UPSTREAM_ABORT, Outcome.TIMEOUT)
+
 # Dialects that say when an answer is whole, so that one that does not was cut.
 _TERMINATED: Final = frozenset(
     {"meibel", "anthropic", "openai_chat", "openai_responses", "gemini"}
@@ -311,7 +313,7 @@ def _finish_reasons(
     reason = clean(exchange.finish_reason)
     if reason is not None:
         return (reason,)
-    is_cut = exchange.outcome is Outcome.UPSTREAM_ABORT or facts.has_failed
+    is_cut = exchange.outcome in _CUT or facts.has_failed
     is_left = view.words.is_main and exchange.outcome is Outcome.CLIENT_ABORT
     if is_cut or is_left or _is_unfinished(exchange, facts, operation):
         return ("error",)

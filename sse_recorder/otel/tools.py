@@ -101,7 +101,8 @@ def bracketed(exchange: Exchange, tool_calls: Sequence[ToolCall]) -> list[ToolCa
         call
         for call in tool_calls
         if call.timing != CROSS_REQUEST
-        and not (is_clients and call.status == "unanswered")
+        # Without an id no result can be told to be its own, and none is missing.
+        and not (call.status == "unanswered" and (is_clients or call.tool_id is None))
     ]
 
 

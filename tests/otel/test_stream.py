@@ -5,18 +5,30 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from otel_samples import ID, exchange, tool_call
+from samples import (
+    called,
+    event,
+    finished,
+    meibel_exchange,
+    returned,
+    said,
+    store_with,
+)
 
 from sse_recorder.dialects.base import Kind
 from sse_recorder.otel.stream import (
     CONTENT_BYTES_MAX,
     GAPS_EXACT_MAX,
+    STALL_NS,
     Listener,
     StreamFacts,
     facts_of,
 )
+from sse_recorder.store.store import Store
 from sse_recorder.tables import EventRun, FrameRow, Rows
 
 S = 1_000_000_000
@@ -278,3 +290,41 @@ def test_content_is_kept_only_where_it_is_wanted_and_not_without_end() -> None:
     facts = facts_of(frames, keeps_content=True)
     assert [len(one.data) for one in facts.heard] == [len(large), 2]
     assert facts.unheard_bytes == 11
+
+
+SLOW = [said(100, "a"), said(3_500, "b"), called(4_000, "t", "n")]
+STREAMS = {
+    "a tool at work": [
+        *SLOW,
+        returned(9_000, "t"),
+        said(12_000, "c"),
+        finished(12_100),
+    ],
+    "after a tool": [called(1, "t", "n"), returned(2, "t"), finished(5_000)],
+    "never answered": [*SLOW, finished(9_000)],
+    "cut": [*SLOW, returned(4_100, "t")],
+    "cut at work": SLOW,
+    "slow to begin": [said(3_000, "a"), finished(3_100)],
+    "greeting": [event(100, "connected", {"signal_id": "x"}), said(2_500, "a")],
+    "status alone": [event(n, "status", {}) for n in range(1_000, 9_000, 500)],
+    "quick": [said(100, "a"), finished(200)],
+}
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_stalls_are_those_of_the_report(tmp_path: Path, name: str) -> None:
+    """What a span says of stalls is what SQL says of the same recording."""
+    records = meibel_exchange(STREAMS[name], ended_ms=20_000)
+    with Store.open(store_with(tmp_path, [records])) as store:
+        (one,) = store.exchanges()
+        calls = store.tool_calls(one.exchange_id)
+        facts = facts_of(store.frames(one.exchange_id))
+        found = {
+            (gap.start_ns, gap.end_ns, gap.state(one, calls))
+            for gap in facts.gaps(one)
+            if gap.length_ns > STALL_NS
+        }
+        rows = store.sql("SELECT begin_ns, end_ns, state FROM stalls").to_pylist()
+        assert found == {(r["begin_ns"], r["end_ns"], r["state"]) for r in rows}
+        working = [row for row in rows if row["state"] == "tool_running"]
+        assert len(facts.stalls(one, calls)) == len(rows) - len(working)

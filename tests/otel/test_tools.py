@@ -84,6 +84,15 @@ def test_a_call_that_the_client_will_answer_is_no_error() -> None:
     assert span.attributes["sse_recorder.tool.calls"] == 1
 
 
+def test_a_call_without_an_id_is_counted_and_has_no_span() -> None:
+    """No result can be told to be its own, so none is missing."""
+    nameless = [tool_call(tool_id=None, **UNANSWERED), tool_call(1, tool_id=None)]
+    assert bracketed(exchange(), nameless) == nameless[1:]
+    root = spans(exchange(), nameless)[0]
+    assert root.attributes["sse_recorder.tool.unidentified"] == 2
+    assert root.attributes["sse_recorder.tool.calls"] == 2
+
+
 def test_the_origin_of_an_exchange_is_as_it_was_sent_upstream() -> None:
     """Recorded ids stand; those that were not recorded are derived."""
     assert Origin.of(ID, exchange(request_headers=INBOUND)) == ORIGIN
