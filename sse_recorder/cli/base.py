@@ -25,8 +25,6 @@ from rich.text import Text
 
 from sse_recorder import config
 from sse_recorder.errors import UsageError
-from sse_recorder.otel.view import DIALECTS
-from sse_recorder.semconv import GENAI_1_41, VOCABULARIES
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -155,33 +153,6 @@ def rule_options(command: F) -> F:
             metavar="NAME",
             multiple=True,
             help="One more header, parameter or field that is secret; may be repeated.",
-        ),
-    ):
-        command = declare(command)
-    return command
-
-
-def telemetry_options(command: F) -> F:
-    """Declare the options that say in which words spans and metrics are told."""
-    for declare in (
-        option(
-            "--otel-http-spans",
-            is_flag=True,
-            help="Add spans of the HTTP requests on both sides of the recorder.",
-        ),
-        option(
-            "--otel-compat",
-            multiple=True,
-            type=click.Choice(DIALECTS),
-            help="Add the attributes that this backend reads besides; may be repeated.",
-        ),
-        option(
-            "--semconv",
-            type=click.Choice(list(VOCABULARIES)),
-            default=GENAI_1_41.name,
-            show_default=True,
-            help="The names that spans and metrics have: the published ones, or those"
-            " of the unreleased conventions.",
         ),
     ):
         command = declare(command)

@@ -16,7 +16,8 @@ from rich.text import Text
 from rich.tree import Tree
 
 from sse_recorder import analytics, config
-from sse_recorder.cli.base import counted, option, say, telemetry_options
+from sse_recorder.cli.base import counted, option, say
+from sse_recorder.cli.telemetry import telemetry_options
 from sse_recorder.errors import SSERecorderError, UsageError
 from sse_recorder.otel import SpanData, Telemetry, View
 from sse_recorder.otel.export import rebuilt, send

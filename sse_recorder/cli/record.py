@@ -20,7 +20,6 @@ from sse_recorder.cli.base import (
     rule_options,
     say,
     store_option_with,
-    telemetry_options,
 )
 from sse_recorder.cli.fetch import Request, fetch, is_error
 from sse_recorder.cli.serve import (
@@ -32,6 +31,7 @@ from sse_recorder.cli.serve import (
     serve,
 )
 from sse_recorder.cli.settings import Settings
+from sse_recorder.cli.telemetry import telemetry_options
 from sse_recorder.cli.workers import Summary, Workers
 from sse_recorder.errors import UsageError
 from sse_recorder.http1.limits import Limits as HttpLimits

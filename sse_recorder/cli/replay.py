@@ -22,7 +22,7 @@ from sse_recorder.cli.serve import (
     listen_option,
     serve,
 )
-from sse_recorder.cli.settings import telemetry_of
+from sse_recorder.cli.telemetry import telemetry_of
 from sse_recorder.control import ControlServer
 from sse_recorder.errors import UsageError
 from sse_recorder.faults import duration_ns, parse

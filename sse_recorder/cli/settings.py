@@ -3,35 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Self
 
-from sse_recorder import config
 from sse_recorder.capture import Limits
 from sse_recorder.cli.files import allow_files
+from sse_recorder.cli.telemetry import telemetry_of
 from sse_recorder.http1.client import default_ssl_context
 from sse_recorder.http1.limits import Limits as HttpLimits
-from sse_recorder.otel import Telemetry, View
+from sse_recorder.otel import Telemetry
 from sse_recorder.proxy import Recorder
 from sse_recorder.redact import Redactor
 from sse_recorder.semconv import GENAI_1_41
-
-
-def telemetry_of(
-    semconv: str = GENAI_1_41.name,
-    compat: Iterable[str] = (),
-    *,
-    http_spans: bool = False,
-) -> Telemetry | None:
-    """Return what options and the standard variables ask for, or None.
-
-    Raises:
-        UsageError: they ask for something that cannot be done.
-    """
-    environ = config.environment()
-    view = View.of(environ, vocabulary=semconv, compat=compat, http_spans=http_spans)
-    return Telemetry.from_environment(environ, view=view)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
