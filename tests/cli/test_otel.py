@@ -11,13 +11,17 @@ from typing import Any
 
 import pytest
 from cli.commands import client
+from click.testing import CliRunner
 from otel_samples import as_data
 from otlp_receiver import Receiver, otlp_receiver
 from samples import called, finished, meibel_exchange, returned, said, store_with
-from support import command, environment, run_command
+from support import command, environment
 
+from sse_recorder import config
 from sse_recorder.background import running
+from sse_recorder.cli.otel import group
 from sse_recorder.demo import AgentServer
+from sse_recorder.errors import SSERecorderError
 from sse_recorder.store.store import Store
 
 GENERAL = "OTEL_EXPORTER_OTLP_ENDPOINT"
@@ -26,11 +30,15 @@ CHAT = "/v2/sessions/s1/chat/stream"
 
 
 def exported(
-    tmp_path: Path, *args: str, code: int = 0, env: Mapping[str, str] = NOTHING
+    *args: str, code: int = 0, env: Mapping[str, str] = NOTHING
 ) -> tuple[str, str]:
     """Return what `otel export` prints, to stdout and to stderr."""
-    done = run_command("otel", "export", *args, cwd=tmp_path, env=environment(**env))
-    assert done.returncode == code, done.stderr
+    ours = {name: None for name in config.environment() if name.startswith("OTEL_")}
+    done = CliRunner().invoke(group, ["export", *args], env=ours | dict(env))
+    if isinstance(done.exception, SSERecorderError):
+        assert done.exception.exit_code == code
+        return done.stdout, str(done.exception)
+    assert done.exit_code == code, done.output
     return done.stdout, done.stderr
 
 
@@ -48,9 +56,9 @@ def _store(tmp_path: Path) -> str:
     return str(store_with(tmp_path / "store", [meibel_exchange(events)]))
 
 
-def test_a_dry_run_shows_the_spans_as_a_tree(tmp_path: Path, store: str) -> None:
+def test_a_dry_run_shows_the_spans_as_a_tree(store: str) -> None:
     """The agent, below it its tools in the order in which they began, and no more."""
-    out, said_ = exported(tmp_path, store, "--dry-run")
+    out, said_ = exported(store, "--dry-run")
     lines = [re.sub(r"[0-9a-f]{32}", "<id>", line) for line in out.splitlines()]
     assert lines == [
         "trace <id>",
@@ -61,10 +69,10 @@ def test_a_dry_run_shows_the_spans_as_a_tree(tmp_path: Path, store: str) -> None
     assert said_ == "3 spans; nothing was sent.\n"
 
 
-def test_a_dry_run_shows_everything_in_lines(tmp_path: Path, store: str) -> None:
+def test_a_dry_run_shows_everything_in_lines(store: str) -> None:
     """A line of JSON a span, in the vocabulary that is asked for."""
     out, _ = exported(
-        tmp_path, store, "--dry-run", "--format", "jsonl", "--otel-compat", "langfuse"
+        store, "--dry-run", "--format", "jsonl", "--otel-compat", "langfuse"
     )
     root, *tools = map(json.loads, out.splitlines())
     assert root["attributes"]["langfuse.observation.type"] == "agent"
@@ -73,16 +81,16 @@ def test_a_dry_run_shows_everything_in_lines(tmp_path: Path, store: str) -> None
 
 
 def test_spans_are_sent_where_the_option_or_the_variable_says(
-    tmp_path: Path, store: str
+    store: str,
 ) -> None:
     """The option goes before the variable; metrics are not sent again."""
     with otlp_receiver() as receiver:
         _, said_ = exported(
-            *(tmp_path, store, "--endpoint", receiver.endpoint),
+            *(store, "--endpoint", receiver.endpoint),
             env={"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://127.0.0.1:1/v1/traces"},
         )
         assert said_ == "Sent 3 spans.\n"
-        exported(tmp_path, store, env={GENERAL: receiver.endpoint})
+        exported(store, env={GENERAL: receiver.endpoint})
         first, second = map(set, _halves(receiver))
         assert first == second
         assert receiver.metrics == {}
@@ -105,23 +113,23 @@ def _halves(receiver: Receiver) -> tuple[list[bytes], list[bytes]]:
     ids=["nowhere", "no URL", "nobody there", "vocabulary", "where"],
 )
 def test_what_cannot_be_done_is_said(
-    tmp_path: Path, store: str, args: list[str], code: int, says: str
+    store: str, args: list[str], code: int, says: str
 ) -> None:
     """In one line that says what to do."""
     limits = {"OTEL_EXPORTER_OTLP_TIMEOUT": "1"}
-    _, said_ = exported(tmp_path, store, *args, code=code, env=limits)
+    _, said_ = exported(store, *args, code=code, env=limits)
     assert says in said_
     assert "Traceback" not in said_
 
 
-def test_one_exchange_can_be_chosen(tmp_path: Path, store: str) -> None:
+def test_one_exchange_can_be_chosen(store: str) -> None:
     """By its id, or by a condition."""
     with Store.open(store) as opened:
         (exchange,) = opened.exchanges()
-    out, _ = exported(tmp_path, f"{store}#{exchange.exchange_id[-8:]}", "--dry-run")
+    out, _ = exported(f"{store}#{exchange.exchange_id[-8:]}", "--dry-run")
     assert "execute_tool" in out
     since = ["--where", "started_at > now() - INTERVAL 1 DAY"]
-    out, said_ = exported(tmp_path, store, "--dry-run", *since)
+    out, said_ = exported(store, "--dry-run", *since)
     assert (out, said_) == ("", "0 spans; nothing was sent.\n")
 
 
@@ -153,7 +161,7 @@ def test_what_a_recorder_sends_is_what_an_export_makes(tmp_path: Path) -> None:
         assert "gen_ai.execute_tool.duration" in receiver.metrics
         assert "sse_recorder.recorder.added_latency" in receiver.metrics
         assert "sse_recorder.recorder.dropped_frames" in receiver.metrics
-        exported(tmp_path, "recordings", *words, env=there)
+        exported(str(tmp_path / "recordings"), *words, env=there)
         both = list(map(as_data, receiver.spans(count=2 * len(live))))
     again = {span.span_id: span for span in both[len(live) :]}
     assert {span.span_id: span for span in live} == again
