@@ -48,6 +48,7 @@ from sse_recorder.redact import Redactor
 from sse_recorder.store.recovery import recover
 from sse_recorder.store.store import Store
 from sse_recorder.store.verify import Tally, verify
+from sse_recorder.tables import Rows
 
 
 @pytest.mark.parametrize(
@@ -359,6 +360,46 @@ def test_ears_that_fail_cost_no_recording(
     assert caplog.text.count("please report this") == 2
     with Store.open(tmp_path) as store:
         assert {e.exchange_id for e in store.exchanges()} == {"one", "two"}
+
+
+class NoBeginning(Deaf):
+    """Somebody who fails as an exchange begins."""
+
+    def began(self, exchange_id: str, opening: Opening) -> Listener:
+        """Fail."""
+        raise RuntimeError(f"{exchange_id}, {opening}")
+
+
+class NoFrames(Deaf):
+    """Somebody who fails on its frames."""
+
+    def began(self, exchange_id: str, opening: Opening) -> Listener:
+        """Return what fails."""
+        del exchange_id, opening
+
+        class Broken(Listener):
+            def hear_rows(self, rows: Rows, frames: int, runs: int) -> None:
+                raise RuntimeError(f"{rows}, {frames}, {runs}")
+
+        return Broken()
+
+
+@pytest.mark.parametrize("ears", [NoBeginning(), NoFrames()], ids=["begin", "frames"])
+def test_ears_that_fail_early_cost_no_recording(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, ears: Deaf
+) -> None:
+    """Who does not hear how it begins, or what it says, does not end it."""
+    with writing(tmp_path, spans=ears) as writer:
+        for name in ("one", "two"):
+            tap = writer.tap(name, 0)
+            tap.opened(opening())
+            tap.head(1, STREAM)
+            tap.data(2, b"data: 1\n\ndata: 2\n\n")
+            tap.ended(9, COMPLETE)
+    assert caplog.text.count("is not listened to; please report this") == 2
+    with Store.open(tmp_path) as store:
+        found = {(e.exchange_id, e.outcome, e.frame_count) for e in store.exchanges()}
+    assert found == {("one", "complete", 2), ("two", "complete", 2)}
 
 
 def test_short_exchanges_share_a_segment(tmp_path: Path) -> None:
