@@ -146,6 +146,7 @@ class Kept(SpanExporter):
             raise self.trouble
 
 
+REMOTE_PARENT = 0x200
 KINDS: dict[int, Literal["client", "server", "internal"]] = {
     Span.SpanKind.SPAN_KIND_CLIENT: "client",
     Span.SpanKind.SPAN_KIND_SERVER: "server",
@@ -167,6 +168,7 @@ def as_data(span: Span) -> SpanData:
             name: tuple(value) if isinstance(value, list) else value  # type: ignore[misc]
             for name, value in attributes(span).items()
         },
+        has_remote_parent=bool(span.flags & REMOTE_PARENT),
         links=tuple(
             Link(
                 link.trace_id.hex(),

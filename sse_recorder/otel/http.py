@@ -45,7 +45,8 @@ def with_http_spans(
     """
     root, *tools = found
     server = _server(exchange, root, name, end_ns)
-    around = [replace(root, parent_span_id=server.span_id), *tools, server]
+    own = replace(root, parent_span_id=server.span_id, has_remote_parent=False)
+    around = [own, *tools, server]
     if semconv.GEN_AI_OPERATION_NAME in root.attributes or name != root.name:
         around.append(_client(exchange, root, name, end_ns))
     return around
@@ -95,6 +96,7 @@ def _client(exchange: Exchange, root: SpanData, name: str, end_ns: int) -> SpanD
         name=name,
         span_id=derive_span_id(exchange.exchange_id, "http"),
         parent_span_id=root.span_id,
+        has_remote_parent=False,
         end_ns=root.start_ns + end_ns,
         attributes=present(known),
     )

@@ -74,5 +74,6 @@ def replay_span(
         start_ns=replayed.began_at,
         end_ns=max(replayed.ended_at, replayed.began_at),
         attributes=present(found),
+        has_remote_parent=parent is not None,
         links=(Origin.of(recorded.exchange_id, recorded).link(semconv.RECORDED),),
     )

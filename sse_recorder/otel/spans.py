@@ -168,6 +168,7 @@ def _root(
         start_ns=exchange.started_at,
         end_ns=exchange.started_at + _end_ns(exchange, facts, operation),
         attributes=kept,
+        has_remote_parent=parent is not None,
     )
 
 

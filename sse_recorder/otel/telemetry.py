@@ -424,14 +424,15 @@ class Telemetry:
         from opentelemetry import trace
         from opentelemetry.sdk.trace import ReadableSpan
 
-        is_entry = span.kind != "internal"
         failed = span.status == "error"
         return ReadableSpan(
             name=span.name,
             context=_span_context(span.trace_id, span.span_id),
             parent=None
             if span.parent_span_id is None
-            else _span_context(span.trace_id, span.parent_span_id, remote=is_entry),
+            else _span_context(
+                span.trace_id, span.parent_span_id, remote=span.has_remote_parent
+            ),
             resource=self._resource,
             attributes=dict(span.attributes),
             kind=trace.SpanKind[span.kind.upper()],

@@ -153,6 +153,7 @@ def answered_span(
         end_ns=origin.started_at + end_ns,
         attributes=present(attributes),
         links=tuple(links),
+        has_remote_parent=origin.parent_span_id is not None,
     )
 
 
@@ -166,7 +167,13 @@ def carried_span(span: SpanData, root: SpanData, parent: tuple[str, str]) -> Spa
     """
     trace_id, span_id = parent
     link = Link(root.trace_id, root.span_id, semconv.CARRIED)
-    return replace(span, trace_id=trace_id, parent_span_id=span_id, links=(link,))
+    return replace(
+        span,
+        trace_id=trace_id,
+        parent_span_id=span_id,
+        links=(link,),
+        has_remote_parent=True,
+    )
 
 
 def _attributes(call: ToolCall, view: View) -> dict[str, Value | None]:

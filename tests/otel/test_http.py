@@ -30,6 +30,8 @@ def test_the_request_is_around_the_exchange_and_below_it() -> None:
     assert own.parent_span_id == server.span_id
     assert own.span_id == OWN_SPAN  # what went upstream
     assert client.parent_span_id == own.span_id
+    remote = [span for span in found.values() if span.has_remote_parent]
+    assert remote == [server]
     assert {span.trace_id for span in found.values()} == {own.trace_id}
     assert len({span.span_id for span in found.values()}) == 3
     assert (server.name, client.name) == ("POST", "POST")

@@ -79,6 +79,7 @@ def test_one_exchange_is_exactly_these_spans() -> None:
                 "sse_recorder.stream.bytes": 1_234,
                 "sse_recorder.tool.calls": 5,
             },
+            has_remote_parent=True,
         ),
         tool_span(
             0,
