@@ -352,6 +352,8 @@ def _error_type(
             return word if known else semconv.OTHER
         case Outcome.COMPLETE if facts.has_failed:
             return facts.error_code or facts.rpc_code or semconv.OTHER
+        case Outcome.COMPLETE if facts.is_garbled and operation.is_genai:
+            return semconv.INVALID_SSE
         case Outcome.COMPLETE if _is_unfinished(exchange, facts, operation):
             return semconv.STREAM_TRUNCATED
         case _:

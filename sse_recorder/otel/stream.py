@@ -117,6 +117,8 @@ class StreamFacts:
     """and what."""
     is_stream: bool = False
     """It had at least one event."""
+    is_garbled: bool = False
+    """It had none, and text that is no event."""
     has_finished: bool = False
     """The API said that this was all."""
     has_failed: bool = False
@@ -180,6 +182,7 @@ class Listener:
     _counted_kind: Kind | None = None
     _content_ns: int | None = None
     _is_stream: bool = False
+    _is_garbled: bool = False
     _has_finished: bool = False
     _error: str | bytes | None = None
     _longest: Gap | None = None
@@ -208,6 +211,7 @@ class Listener:
             self._keepalives += 1
             return
         if frame.type not in ("event", "body"):
+            self._is_garbled |= frame.size > 0
             return
         data = frame.data if frame.data is not None else frame.raw
         self._is_stream |= frame.type == "event"
@@ -322,6 +326,7 @@ class Listener:
             said_ns=self._counted_ns,
             said=self._counted_kind,
             is_stream=self._is_stream,
+            is_garbled=self._is_garbled and not self._is_stream,
             has_finished=self._has_finished,
             has_failed=self._error is not None,
             error_code=code,

@@ -21,7 +21,7 @@ from otel_samples import (
 
 from sse_recorder import semconv
 from sse_recorder.exchange import Exchange, Headers, Outcome
-from sse_recorder.otel import TOOL_SPANS_MAX, SpanData, spans
+from sse_recorder.otel import TOOL_SPANS_MAX, SpanData, StreamFacts, View, spans
 from sse_recorder.trace import derive_span_id
 
 
@@ -257,6 +257,82 @@ def test_the_error_type_says_what_went_wrong(
     """The server's status comes first, then how the exchange ended."""
     (span,) = spans(exchange(**changes), [])
     assert span.error_type == error
+
+
+@pytest.mark.parametrize(
+    ("facts", "changes", "error", "reasons"),
+    [
+        (StreamFacts(is_stream=True), {}, "stream_truncated", ("error",)),
+        (StreamFacts(is_stream=True, has_finished=True), {}, None, None),
+        (StreamFacts(is_stream=True), {"finish_reason": "stop"}, None, ("stop",)),
+        (StreamFacts(is_stream=True), {"dialect": "langgraph"}, None, None),
+        (StreamFacts(is_stream=True), {"dialect": None}, None, None),
+        (StreamFacts(has_failed=True), {}, "_OTHER", ("error",)),
+        (
+            StreamFacts(has_failed=True, error_code="overloaded_error"),
+            {},
+            "overloaded_error",
+            ("error",),
+        ),
+        (StreamFacts(is_garbled=True), {}, "invalid_sse", None),
+        (StreamFacts(is_garbled=True), {"dialect": None}, None, None),
+        (StreamFacts(is_stream=True), {"outcome": Outcome.CLIENT_ABORT}, None, None),
+    ],
+)
+def test_what_the_stream_says_is_heard(
+    facts: StreamFacts,
+    changes: dict[str, Any],
+    error: str | None,
+    reasons: tuple[str, ...] | None,
+) -> None:
+    """An API that says how its streams end is believed, and so is one that does not."""
+    one = exchange(**{"finish_reason": None, **changes})
+    (span,) = spans(one, [], facts)
+    assert span.error_type == error
+    assert span.attributes.get(semconv.GEN_AI_RESPONSE_FINISH_REASONS) == reasons
+
+
+def test_in_the_unreleased_words_a_cancelled_answer_finished_with_an_error() -> None:
+    """The published ones do not say; in both it is no error of the span."""
+    left = exchange(outcome=Outcome.CLIENT_ABORT, finish_reason=None)
+    (span,) = spans(left, [], view=View(vocabulary="genai-main"))
+    assert span.attributes[semconv.GEN_AI_RESPONSE_FINISH_REASONS] == ("error",)
+    assert span.status == "unset"
+
+
+@pytest.mark.parametrize(
+    ("vocabulary", "name"),
+    [
+        ("genai-1.41", "gen_ai.usage.cache_creation.input_tokens"),
+        ("genai-main", "gen_ai.usage.cache_write.input_tokens"),
+    ],
+)
+def test_usage_is_told_in_one_vocabulary(vocabulary: str, name: str) -> None:
+    """What was written to a cache has another name in each."""
+    facts = StreamFacts(
+        cache_read_tokens=1, cache_write_tokens=2, reasoning_tokens=3, response_id="r"
+    )
+    one = exchange(dialect="anthropic")
+    (span,) = spans(one, [], facts, View(vocabulary=vocabulary))
+    usage = {k: v for k, v in span.attributes.items() if "usage" in k}
+    assert usage == {
+        "gen_ai.usage.input_tokens": 11,
+        "gen_ai.usage.output_tokens": 7,
+        "gen_ai.usage.cache_read.input_tokens": 1,
+        name: 2,
+        "gen_ai.usage.reasoning.output_tokens": 3,
+    }
+    assert span.attributes["gen_ai.response.id"] == "r"
+
+
+def test_an_answer_ends_with_the_frame_that_completes_it() -> None:
+    """What a server does after that is not the agent's work."""
+    facts = StreamFacts(is_stream=True, has_finished=True, completion_ns=1_500 * MS)
+    assert spans(exchange(), [], facts)[0].duration_ns == 1_500 * MS
+    cut = exchange(outcome=Outcome.UPSTREAM_ABORT)
+    assert spans(cut, [], facts)[0].duration_ns == 2_000 * MS
+    plain = exchange(dialect=None)
+    assert spans(plain, [], facts)[0].duration_ns == 2_000 * MS
 
 
 @pytest.mark.parametrize(

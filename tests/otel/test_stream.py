@@ -132,6 +132,14 @@ def test_the_completion_is_the_last_word() -> None:
     assert heard(("text", 1), ("usage", 5)).completion_ns is None
 
 
+def test_text_without_an_event_is_garbled() -> None:
+    """A page that calls itself an event stream has lines, and no event."""
+    lines = [frame("other", 1, type_="fields"), frame("other", 2, type_="tail")]
+    assert facts_of(lines).is_garbled
+    assert not facts_of([*lines, frame("text", 3)]).is_garbled
+    assert not facts_of([frame("keepalive", 1, type_="comment")]).is_garbled
+
+
 def test_an_error_is_final_unless_content_follows() -> None:
     """Some APIs report what they then get over."""
     assert heard(("error", 1), ("finish", 2)).has_failed
