@@ -183,6 +183,8 @@ RECORDED: Final = "recorded"
 # name of the exception that kept the request from its answer.
 CLIENT_DISCONNECTED: Final = "client_disconnected"
 """The client left; on spans of a server only."""
+INVALID_HTTP: Final = "invalid_http"
+"""What the upstream answered is not HTTP."""
 INVALID_SSE: Final = "invalid_sse"
 """The body of an event stream has text, and no event in it."""
 STREAM_TRUNCATED: Final = "stream_truncated"

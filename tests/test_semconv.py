@@ -151,7 +151,7 @@ def test_the_documentation_has_every_error_and_every_metric() -> None:
     errors = {
         *(semconv.STREAM_TRUNCATED, semconv.TIMEOUT, semconv.TOOL_ERROR),
         *(semconv.UNANSWERED, semconv.SUPERSEDED, semconv.CLIENT_DISCONNECTED),
-        *(semconv.OTHER, semconv.INVALID_SSE),
+        *(semconv.OTHER, semconv.INVALID_SSE, semconv.INVALID_HTTP),
     }
     words = semconv.GENAI_1_41
     metrics = METRICS | {

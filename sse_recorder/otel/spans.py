@@ -68,6 +68,23 @@ _CLASS_NAME = re.compile(r"(?:[A-Za-z_]\w{0,63}\.){0,8}[A-Z]\w{0,63}", re.ASCII)
 
 _CUT: Final = (Outcome.UPSTREAM_ABORT, Outcome.TIMEOUT)
 
+# What our own client says of an upstream that gave no answer, and what that is called:
+# the sentences name hosts, and are for people.
+_NO_ANSWER: Final = (
+    ("the connection was refused", "ConnectionRefusedError"),
+    ("no connection within", "TimeoutError"),
+    ("is not known. Check its spelling", "socket.gaierror"),
+    ("its certificate is not accepted", "ssl.SSLCertVerificationError"),
+    ("the upstream does not speak TLS", "ssl.SSLError"),
+    ("TLS failed", "ssl.SSLError"),
+    ("it ended the TLS handshake", "ssl.SSLError"),
+    ("Cannot connect to", "ConnectionError"),
+    ("the upstream closed the connection before", END_OF_FILE),
+    ("the upstream reset the connection before", RESET),
+    ("the upstream stopped answering", semconv.TIMEOUT),
+    ("is not HTTP/1.1", semconv.INVALID_HTTP),
+)
+
 # Dialects that say when an answer is whole, so that one that does not was cut.
 _TERMINATED: Final = frozenset(
     {"meibel", "anthropic", "openai_chat", "openai_responses", "gemini"}
@@ -308,6 +325,15 @@ def _seconds(ns: int | None) -> float | None:
     return None if ns is None else ns / 1e9
 
 
+def _no_answer(error: str) -> str:
+    """Return what kept a request from its answer."""
+    word = error.partition(":")[0].strip()
+    if word in {END_OF_FILE, RESET} or _CLASS_NAME.fullmatch(word):
+        return word
+    told = (name for phrase, name in _NO_ANSWER if phrase in error)
+    return next(told, semconv.OTHER)
+
+
 def _finish_reasons(
     exchange: Exchange, facts: StreamFacts, operation: Operation, view: View
 ) -> tuple[str, ...] | None:
@@ -347,9 +373,7 @@ def _error_type(
         case Outcome.TIMEOUT:
             return semconv.TIMEOUT
         case Outcome.UPSTREAM_ERROR:
-            word = (exchange.error or "").partition(":")[0].strip()
-            known = word in {END_OF_FILE, RESET} or _CLASS_NAME.fullmatch(word)
-            return word if known else semconv.OTHER
+            return _no_answer(exchange.error or "")
         case Outcome.COMPLETE if facts.has_failed:
             return facts.error_code or facts.rpc_code or semconv.OTHER
         case Outcome.COMPLETE if facts.is_garbled and operation.is_genai:

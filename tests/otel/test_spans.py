@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import ssl
 from typing import Any
 
 import pytest
@@ -21,6 +23,7 @@ from otel_samples import (
 
 from sse_recorder import semconv
 from sse_recorder.exchange import Exchange, Headers, Outcome
+from sse_recorder.http1.client import Origin, _connect_error
 from sse_recorder.otel import TOOL_SPANS_MAX, SpanData, StreamFacts, View, spans
 from sse_recorder.trace import derive_span_id
 
@@ -353,6 +356,39 @@ def test_an_upstream_error_is_called_by_its_class(text: str | None, error: str) 
     failed = exchange(outcome=Outcome.UPSTREAM_ERROR, status=None, error=text)
     (span,) = spans(failed, [])
     assert span.error_type == error
+
+
+ORIGIN = Origin("https", "secret.example.com", 443)
+
+
+@pytest.mark.parametrize(
+    ("raised", "error"),
+    [
+        (ConnectionRefusedError(111, "Connection refused"), "ConnectionRefusedError"),
+        (TimeoutError(), "TimeoutError"),
+        (socket.gaierror(-2, "Name or service not known"), "socket.gaierror"),
+        (ssl.SSLError(1, "[SSL: WRONG_VERSION_NUMBER]"), "ssl.SSLError"),
+        (ConnectionResetError(104, "reset"), "ssl.SSLError"),
+        (OSError(113, "No route to host"), "ConnectionError"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, OSError) else "",
+)
+def test_what_our_client_says_is_called_by_its_class(
+    raised: OSError, error: str
+) -> None:
+    """Its sentences are for people; the host that they name stays out."""
+    said = str(_connect_error(ORIGIN, 3, raised))
+    failed = exchange(outcome=Outcome.UPSTREAM_ERROR, status=None, error=said)
+    assert spans(failed, [])[0].error_type == error
+
+
+def test_a_certificate_that_is_refused_has_a_class_of_its_own() -> None:
+    """It is told from other failures of TLS."""
+    refused = ssl.SSLCertVerificationError(1, "no")
+    refused.verify_message = "self-signed certificate"
+    said = str(_connect_error(ORIGIN, 3, refused))
+    failed = exchange(outcome=Outcome.UPSTREAM_ERROR, status=None, error=said)
+    assert spans(failed, [])[0].error_type == "ssl.SSLCertVerificationError"
 
 
 def test_a_client_that_leaves_is_no_error_but_is_said() -> None:
