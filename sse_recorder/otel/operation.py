@@ -18,7 +18,7 @@ from typing import Any, Final, Literal, NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
 from sse_recorder import semconv
-from sse_recorder.dialects.base import parse_object, text_of
+from sse_recorder.dialects.base import Dialect, parse_object, text_of
 from sse_recorder.exchange import Exchange, header, media_type
 from sse_recorder.otel.stream import StreamFacts
 
@@ -155,8 +155,11 @@ def without_userinfo(parts: SplitResult) -> str:
 
 
 def _is_agent(exchange: Exchange, facts: StreamFacts) -> bool:
-    if exchange.dialect not in _AGENTS:
-        return False
+    dialect = exchange.dialect
+    if dialect not in _AGENTS:
+        # One that another package reads: what returns results of tools has run them.
+        is_ours = dialect in (None, Dialect.name, "mcp") or dialect in _MODELS
+        return facts.has_results and not is_ours
     if exchange.dialect == "meibel":  # by its header alone it may be any operation
         return exchange.session_id is not None or facts.is_stream
     return exchange.method == "POST" or facts.is_stream

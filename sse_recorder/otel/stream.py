@@ -119,6 +119,8 @@ class StreamFacts:
     """It had at least one event."""
     is_garbled: bool = False
     """It had none, and text that is no event."""
+    has_results: bool = False
+    """Results of tools were among them."""
     has_finished: bool = False
     """The API said that this was all."""
     has_failed: bool = False
@@ -183,6 +185,7 @@ class Listener:
     _content_ns: int | None = None
     _is_stream: bool = False
     _is_garbled: bool = False
+    _has_results: bool = False
     _has_finished: bool = False
     _error: str | bytes | None = None
     _longest: Gap | None = None
@@ -273,6 +276,8 @@ class Listener:
             self._hear_content(kind, at_ns)
         elif kind is Kind.ERROR:
             self._error = data
+        elif kind is Kind.TOOL_RESULT:
+            self._has_results = True
         elif kind in _ENDS:
             self._has_finished |= kind is Kind.FINISH
             self._note_telling(kind, data)
@@ -327,6 +332,7 @@ class Listener:
             said=self._counted_kind,
             is_stream=self._is_stream,
             is_garbled=self._is_garbled and not self._is_stream,
+            has_results=self._has_results,
             has_finished=self._has_finished,
             has_failed=self._error is not None,
             error_code=code,

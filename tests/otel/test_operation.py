@@ -110,6 +110,17 @@ def test_an_agent_is_called_by_its_host(dialect: str) -> None:
     assert named(dialect, url, "GET", facts=STREAM)[0] == "invoke_agent"
 
 
+def test_a_dialect_of_another_package_is_an_agents_if_it_has_results() -> None:
+    """What sends the results of tools has run them; anything else is HTTP."""
+    url = "https://acme.example.com/ask"
+    results = StreamFacts(is_stream=True, has_results=True)
+    assert named("acme", url, facts=results)[:2] == ("invoke_agent", "acme.example.com")
+    assert named("acme", url, facts=STREAM)[0] is None
+    assert named("generic", url, facts=results)[0] is None
+    chat = "https://api.openai.com/v1/chat/completions"
+    assert named("openai_chat", chat, facts=results)[0] == "chat"
+
+
 def test_meibels_agents_are_asked_in_sessions() -> None:
     """Its other operations carry its header too, and invoke nothing."""
     url = "https://api.meibel.ai/v2/sessions/s/chat/stream"

@@ -132,6 +132,12 @@ def test_the_completion_is_the_last_word() -> None:
     assert heard(("text", 1), ("usage", 5)).completion_ns is None
 
 
+def test_results_of_tools_are_noted() -> None:
+    """They tell an agent from a model."""
+    assert heard(("tool_call", 1), ("tool_result", 2)).has_results
+    assert not heard(("tool_call", 1), ("text", 2)).has_results
+
+
 def test_text_without_an_event_is_garbled() -> None:
     """A page that calls itself an event stream has lines, and no event."""
     lines = [frame("other", 1, type_="fields"), frame("other", 2, type_="tail")]
