@@ -49,7 +49,7 @@ demo: $(VENV)/.runtime
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal -m "not slow"
 
-test-all: $(VENV)/.dev
+test-all: $(VENV)/.dev .venv-peers/.phoenix
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal
 
 check: $(VENV)/.dev
@@ -69,6 +69,12 @@ bench: $(VENV)/.dev .venv-peers/.mitmproxy
 	$(PYTHON) -m venv .venv-peers
 	.venv-peers/bin/python -m pip install --quiet mitmproxy==11.0.2
 	@touch $@
+
+# A backend that nobody here wrote; its dependencies are many.
+.venv-peers/.phoenix:
+	@$(PYTHON) -m venv .venv-peers/phoenix && \
+	  .venv-peers/phoenix/bin/python -m pip install --quiet arize-phoenix==20.26.1 && \
+	  touch $@ || echo "There is no Phoenix; the test with it is skipped."
 
 lock: $(VENV)/.dev
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --upgrade \

@@ -131,6 +131,8 @@ class Opening:
     tags: Mapping[str, str] = field(default_factory=dict)
     received_path: str = ""
     """The path as the client sent it; empty where the upstream is sent the same."""
+    trace_flags: int | None = None
+    """Those of its span (1: sampled); None where nobody decided."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,6 +211,8 @@ class Exchange:
     """The client's span; empty where the request came without one."""
     received_path: str | None = None
     """The path as the client sent it, where the upstream was sent another."""
+    trace_flags: int | None = None
+    """Those of its span (1: sampled); None where nobody decided."""
 
     @property
     def target(self) -> str:

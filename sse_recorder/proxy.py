@@ -13,7 +13,8 @@ reads slowly the upstream is read slowly, and the other way round for request bo
 
 Headers keep their order, case and duplicates.  Those that belong to one connection
 (RFC 9110 section 7.6.1) are taken off, `Host` is set to the upstream's, and
-`traceparent` is set to the exchange's own span where spans are exported.
+`traceparent` is set to the exchange's own span where spans are exported, unless the
+route says otherwise (see `otel.propagation`).
 
 What no route takes is answered 404, and while the recording cannot be written and that
 is to be refused, everything is answered 503.  Both are counted, and not recorded.
@@ -33,7 +34,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final, Literal
 
-from sse_recorder import dialects
+from sse_recorder import dialects, semconv
 from sse_recorder.capture import Limits, Writer
 from sse_recorder.clock import SYSTEM, Clock
 from sse_recorder.disturbed import DisturbedStream
@@ -58,7 +59,7 @@ from sse_recorder.http1.connection import ConnectionHandler
 from sse_recorder.http1.limits import Limits as HttpLimits
 from sse_recorder.http1.response import ResponseStream
 from sse_recorder.http1.server import Server
-from sse_recorder.otel import Telemetry
+from sse_recorder.otel import Propagation, SampledTimes, Telemetry
 from sse_recorder.redact import Redactor
 from sse_recorder.routing import Found, Routes
 from sse_recorder.stats import Stats
@@ -102,6 +103,8 @@ class Recorder:
         seed: what faults are drawn from.
         redactor: what masks secrets.
         telemetry: where spans go.
+        propagate: what upstreams are told of traces; see `otel.Propagation`.
+        expose_ids: whether responses say the ids of their exchange and its trace.
         limits: of the queue and of segments.
         own_process: whether a process of its own writes, which costs a third of a
             second to start and keeps the streams out of its way.
@@ -132,6 +135,8 @@ class Recorder:
         seed: int = 0,
         redactor: Redactor | None = None,
         telemetry: Telemetry | None = None,
+        propagate: Iterable[str] = (),
+        expose_ids: bool = False,
         limits: Limits | None = None,
         own_process: bool = False,
         http_limits: HttpLimits | None = None,
@@ -139,6 +144,8 @@ class Recorder:
         clock: Clock = SYSTEM,
     ) -> None:
         self.routes = Routes.parse(upstream, routes, tls)
+        self.propagation = Propagation.parse(propagate, self.routes.prefixes)
+        self.exposes_ids = expose_ids
         self.tags = dict(tags)
         self.clock = clock
         self.faults = tuple(parse(fault) for fault in faults)
@@ -152,8 +159,19 @@ class Recorder:
             limits=limits,
             clock=clock,
             own_process=own_process,
-            environ=telemetry.environ if telemetry else None,
+            recipe=telemetry.recipe if telemetry else None,
         )
+        self.forward_times: SampledTimes | None = None
+        """How long reads took to be forwarded; None where nobody wants to know."""
+        if telemetry is not None and telemetry.metrics is not None:
+            self.forward_times = SampledTimes()
+            telemetry.metrics.watch(
+                semconv.M_DROPPED_RECORDS,
+                "{record}",
+                lambda: self.writer.health().refused,
+                semconv.M_ADDED_LATENCY,
+                self.forward_times,
+            )
         self.relays: set[Relay] = set()
         """The exchanges that are open."""
         self.count = 0
@@ -179,6 +197,7 @@ class Recorder:
         self.all_finished = asyncio.Event()
         self._upstream_timeout_s = upstream_timeout_s
         self._sweep: asyncio.TimerHandle | None = None
+        self._own_process = own_process
         self._refuses = on_write_error == "refuse"
         self._latest_start = 0
         self._address = (host, port)
@@ -309,10 +328,15 @@ class Recorder:
         await self._server.close(grace_s=0)
         if self.timer is not None:
             self.timer.close()
-        await loop.run_in_executor(None, self.writer.close)
-        self.spans_lost = self.writer.spans_lost
-        if self.telemetry is not None:
-            self.spans_lost += await loop.run_in_executor(None, self.telemetry.close)
+        telemetry = self.telemetry
+        closing = loop.run_in_executor(None, self.writer.close)
+        if telemetry is None or not self._own_process:
+            await closing  # which may hand more over
+        lost = 0
+        if telemetry is not None:
+            lost = await loop.run_in_executor(None, telemetry.close)
+        await closing
+        self.spans_lost = self.writer.spans_lost + lost
 
 
 class _ClientConnection:
@@ -407,6 +431,7 @@ class Relay:
         self._client = client
         self._origin = found.upstream.origin
         self._clock = recorder.clock
+        self._forward_times = recorder.forward_times
         self._upstream: Connection | None = None
         self._waiting: list[bytes] = []
         self._waiting_bytes = 0
@@ -442,10 +467,12 @@ class Relay:
         headers = _to_upstream(head.headers, upstream.authority)
         parent = parse_traceparent(head.headers)
         if recorder.telemetry is None:
-            context = exchange_context(exchange_id, parent)
+            context, shown = exchange_context(exchange_id, parent), None
         else:
             context = recorder.telemetry.context(exchange_id, head.headers)
-            headers = _with_header(headers, "traceparent", context.traceparent())
+            shown = context
+        headers = recorder.propagation.headers(headers, found.prefix, shown)
+        self._trace_id = context.trace_id
         request = RequestHead(head.method, found.target, headers)
         self._tap.opened(
             Opening(
@@ -458,6 +485,7 @@ class Relay:
                 parent_span_id=parent.span_id if parent else "",
                 tags=recorder.tags,
                 received_path=found.received_path,
+                trace_flags=None if shown is None else context.flags,
             )
         )
         return request
@@ -629,12 +657,18 @@ class Relay:
 
     def response_head(self, head: ResponseHead, at_ns: int) -> None:
         """Pass the response head on."""
-        self._stream.send_head(replace(head, headers=framing.end_to_end(head.headers)))
+        headers = framing.end_to_end(head.headers)
+        if self._recorder.exposes_ids:
+            headers += self._ids()
+        self._stream.send_head(replace(head, headers=headers))
         self._tap.head(at_ns, head)
 
     def response_data(self, data: bytes, at_ns: int) -> None:
         """Pass one read on; everything else comes after that."""
         self._stream.send_data(data)
+        times = self._forward_times
+        if times is not None and times.wants():
+            times.add(self._clock.monotonic_ns() - at_ns)
         self.response_bytes += len(data)
         self._tap.data(at_ns, data)
 
@@ -721,8 +755,16 @@ class Relay:
         if is_timeout:
             status, kind = HTTPStatus.GATEWAY_TIMEOUT, "upstream_timeout"
             outcome = Outcome.TIMEOUT
-        send_json_error(self._stream, status, kind, message)
+        more = self._ids() if self._recorder.exposes_ids else ()
+        send_json_error(self._stream, status, kind, message, more)
         self._end(at_ns, Ending(outcome=outcome, error=message))
+
+    def _ids(self) -> Headers:
+        """Return the headers that tell a client where its exchange is."""
+        return (
+            ("x-sse-recorder-exchange-id", self._id),
+            ("x-sse-recorder-trace-id", self._trace_id),
+        )
 
     def _drop_upstream(self) -> None:
         if self._upstream is not None:
@@ -762,8 +804,3 @@ def _to_upstream(headers: Headers, authority: str) -> Headers:
     # HTTP/1.0 clients may leave it out; what goes upstream is HTTP/1.1.
     has_host = header(passed, "host") is not None
     return passed if has_host else (("Host", authority), *passed)
-
-
-def _with_header(headers: Headers, name: str, value: str) -> Headers:
-    others = tuple(pair for pair in headers if pair[0].lower() != name)
-    return (*others, (name, value))

@@ -65,6 +65,8 @@ class Answer(NamedTuple):
     timeline: Iterable[TimedStep]
     disturbance: Disturbance | None = None
     """What is done to it; what comes of that is told by `Repertoire.note_end`."""
+    speed: float = 1.0
+    """How many times as fast as recorded."""
 
 
 class _Wishes(NamedTuple):
@@ -325,7 +327,7 @@ class Repertoire:
         rng = random.Random(f"{self.seed}/{name}")  # noqa: S311 - it has to come again
         timeline = wishes.pace.apply(recording.timeline, rng)
         if not wishes.faults:
-            return Answer(exchange, timeline)
+            return Answer(exchange, timeline, speed=wishes.pace.speed)
         disturbance = Disturbance(
             wishes.faults,
             seed=self.seed,
@@ -333,7 +335,8 @@ class Repertoire:
             dialect=exchange.dialect or "generic",
             method=exchange.method,
         )
-        return Answer(exchange, disturbance.apply(timeline), disturbance)
+        disturbed = disturbance.apply(timeline)
+        return Answer(exchange, disturbed, disturbance, wishes.pace.speed)
 
 
 def without_wishes(headers: Headers) -> Headers:

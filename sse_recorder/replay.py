@@ -23,6 +23,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Literal, Unpack
 
+from sse_recorder import semconv
 from sse_recorder.clock import SYSTEM, Clock
 from sse_recorder.errors import UsageError
 from sse_recorder.exchange import (
@@ -36,7 +37,8 @@ from sse_recorder.http1.connection import ConnectionHandler, StreamHandler
 from sse_recorder.http1.response import ResponseStream
 from sse_recorder.http1.server import Server
 from sse_recorder.match import Miss
-from sse_recorder.playback import Player
+from sse_recorder.otel import Replayed, SampledTimes, Telemetry
+from sse_recorder.playback import Head, Player
 from sse_recorder.repertoire import Answer, Repertoire, ReplayOptions, without_wishes
 from sse_recorder.steps import do_step
 from sse_recorder.timer import Call, Timer
@@ -61,6 +63,7 @@ class ReplayServer(Repertoire):
         step: bool = False,
         on_miss: int = HTTPStatus.NOT_FOUND,
         fallback: Callable[[], ConnectionHandler] | None = None,
+        telemetry: Telemetry | None = None,
         host: str = "127.0.0.1",
         port: int = 0,
         clock: Clock = SYSTEM,
@@ -75,6 +78,7 @@ class ReplayServer(Repertoire):
             on_miss: the status of the answer to what matches no recording.
             fallback: makes what such requests of a connection go to instead, such as
                 `Recorder.connection`.
+            telemetry: where spans of what is served go.
             host: the address to listen on.
             port: 0 picks one.
             clock: what due times are measured on.
@@ -91,6 +95,20 @@ class ReplayServer(Repertoire):
         self.clock = clock
         self.playing: set[_Replay] = set()
         """The responses that are under way."""
+        self.telemetry = telemetry
+        self.spans_lost = 0
+        """Spans that had not been delivered when it stopped."""
+        self.times: SampledTimes | None = None
+        """How late steps left; None where nobody wants to know."""
+        if telemetry is not None and telemetry.metrics is not None:
+            self.times = SampledTimes()
+            telemetry.metrics.watch(
+                semconv.M_REPLAYS,
+                "{request}",
+                lambda: self.served,
+                semconv.M_SCHEDULE_ERROR,
+                self.times,
+            )
         self.is_stepping = step
         """Whether responses wait for `release`."""
         self._waiting = 0  # events that were released before anybody asked
@@ -151,6 +169,9 @@ class ReplayServer(Repertoire):
         """Stop listening, let what is being played end, and cut what does not."""
         await self._server.close(grace_s=grace_s)
         self.timer.close()
+        if self.telemetry is not None:
+            loop = asyncio.get_running_loop()
+            self.spans_lost = await loop.run_in_executor(None, self.telemetry.close)
 
 
 class _Connection:
@@ -196,6 +217,7 @@ class _Replay:
         self._state: Literal["playing", "paused", "over"] = "playing"
         self._call: Call | None = None  # that the timer keeps for us
         self._resumed_ns = 0
+        self._status: int | None = None
 
     def request_data(self, data: bytes, at_ns: int) -> None:
         del at_ns
@@ -262,6 +284,23 @@ class _Replay:
             self._call.cancel()
         if self._player is not None and self._answer is not None:
             self._server.note_end(self._answer, self._player, at_ns)
+            self._tell(self._answer, at_ns)
+
+    def _tell(self, answer: Answer, at_ns: int) -> None:
+        server = self._server
+        if server.telemetry is None:
+            return
+        server.telemetry.replayed(
+            Replayed(
+                head=self.head,
+                recorded=answer.exchange,
+                began_at=server.clock.wall_at(self._began_ns),
+                ended_at=server.clock.wall_at(at_ns),
+                speed=answer.speed,
+                status=self._status,
+                was_left=not self._stream.finished,
+            )
+        )
 
     def pause_response(self) -> None:
         if self._other is not None:
@@ -297,10 +336,15 @@ class _Replay:
         while self._state == "playing" and (timed := player.take(now_ns())):
             due_ns, step = timed
             do_step(self._stream, step)
+            if isinstance(step, Head):
+                self._status = step.head.status
             if due_ns < self._resumed_ns:
                 server.held += 1
             elif not player.is_stepping:
-                server.note_late(now_ns() - due_ns, len(server.playing))
+                late_ns = now_ns() - due_ns
+                server.note_late(late_ns, len(server.playing))
+                if server.times is not None and server.times.wants():
+                    server.times.add(late_ns)
         if self._stream.finished:
             self._end(now_ns())
         if self._state == "playing" and (next_ns := player.due_ns) is not None:

@@ -86,6 +86,8 @@ class Found(NamedTuple):
     """What is asked for there."""
     received_path: str
     """The path as the client sent it; empty where the upstream is sent the same."""
+    prefix: str = ""
+    """Of the route."""
 
 
 class Routes:
@@ -150,7 +152,7 @@ class Routes:
                 continue
             sent = upstream.target(rest + mark + query)
             sent_path = sent.partition("?")[0]
-            return Found(upstream, sent, path if path != sent_path else "")
+            return Found(upstream, sent, path if path != sent_path else "", prefix)
         return None
 
 

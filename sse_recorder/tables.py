@@ -121,6 +121,7 @@ _EXCHANGES: Final[_Columns] = (
         _TEXT,
         "path as the client sent it, if it was sent on as another",
     ),
+    ("trace_flags", _I16, "of its span: 1 if sampled; null if nobody decided"),
 )
 EXCHANGES: Final = _schema(_EXCHANGES)
 

@@ -32,9 +32,14 @@ class TraceContext:
     """16 hexadecimal digits."""
     sampled: bool = True
 
+    @property
+    def flags(self) -> int:
+        """The flags, as a number."""
+        return int(self.sampled)
+
     def traceparent(self) -> str:
         """Return the header's value."""
-        return f"00-{self.trace_id}-{self.span_id}-{'01' if self.sampled else '00'}"
+        return f"00-{self.trace_id}-{self.span_id}-{self.flags:02x}"
 
 
 def parse_traceparent(headers: Headers) -> TraceContext | None:

@@ -268,6 +268,7 @@ class Transcript:
             tags=opening.tags,
             response_trailers=ending.trailers if ending else (),
             received_path=opening.received_path or None,
+            trace_flags=opening.trace_flags,
             **self._said,
             **self._times,
         )

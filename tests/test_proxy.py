@@ -620,6 +620,90 @@ def test_without_telemetry_the_clients_context_passes_unchanged(
     assert b"Traceparent: 00-%s-%s-01" % (TRACE.encode(), SPAN.encode()) in heads[0]
 
 
+@pytest.mark.parametrize(
+    ("flags", "propagate", "sent", "exported"),
+    [
+        ("01", [], "our span", True),
+        ("01", ["passthrough"], "theirs", True),
+        ("01", ["none"], "nothing", True),
+        ("00", [], "theirs", False),
+        ("00", ["none"], "nothing", False),
+    ],
+)
+def test_an_upstream_is_told_of_traces_what_its_route_says(
+    run: Run,
+    tmp_path: Path,
+    flags: str,
+    propagate: list[str],
+    sent: str,
+    *,
+    exported: bool,
+) -> None:
+    """The client's flag decides what is exported, whatever the upstream is told."""
+    heads: list[bytes] = []
+
+    async def script(peer: Peer) -> None:
+        heads.append(await _no_content(peer))
+
+    with otlp_receiver() as receiver:
+        environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint}
+
+        async def main() -> None:
+            async with recording(
+                script,
+                tmp_path,
+                telemetry=Telemetry.from_environment(environment),
+                propagate=propagate,
+            ) as client:
+                client.send(TRACED.replace(b"-01", b"-" + flags.encode()))
+                await client.expect(b"HTTP/1.1 204 No Content\r\n\r\n")
+
+        run(main())
+        assert len(receiver.spans(count=0)) == exported
+    exchange, _ = only(tmp_path)
+    assert (exchange.trace_id, exchange.parent_span_id) == (TRACE, SPAN)
+    assert exchange.trace_flags == int(flags)
+    value = {
+        "our span": f"00-{TRACE}-{exchange.span_id}-{flags}",
+        "theirs": f"00-{TRACE}-{SPAN}-{flags}",
+        "nothing": None,
+    }[sent]
+    lines = heads[0].lower().split(b"\r\n")
+    told = [
+        line.partition(b": ")[2].decode() for line in lines if b"traceparent" in line
+    ]
+    assert told == ([] if value is None else [value])
+
+
+@pytest.mark.parametrize("is_up", [True, False], ids=["up", "down"])
+def test_the_ids_of_an_exchange_are_told_where_that_is_asked_for(
+    run: Run, tmp_path: Path, *, is_up: bool
+) -> None:
+    """They are in the head of the response; the recording is of the upstream's."""
+
+    async def script(peer: Peer) -> None:
+        if is_up:
+            await _no_content(peer)
+        else:
+            await peer.read_until(b"\r\n\r\n")
+            peer.writer.transport.abort()
+
+    answer = b""
+
+    async def main() -> None:
+        nonlocal answer
+        async with recording(script, tmp_path, expose_ids=True) as client:
+            client.send(TRACED)
+            answer = await client.read_until(b"\r\n\r\n")
+
+    run(main())
+    exchange, _ = only(tmp_path)
+    lines = answer.decode().split("\r\n")
+    assert f"x-sse-recorder-exchange-id: {exchange.exchange_id}" in lines
+    assert f"x-sse-recorder-trace-id: {TRACE}" in lines
+    assert not [n for n, _ in exchange.response_headers if n.startswith("x-sse-")]
+
+
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 

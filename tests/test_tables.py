@@ -32,7 +32,7 @@ COLUMNS = {
         " headers_ns first_chunk_ns first_event_ns first_content_ns last_content_ns"
         " ended_ns chunk_count frame_count tool_call_count response_size input_tokens"
         " output_tokens finish_reason trace_id span_id tags response_trailers"
-        " parent_span_id received_path"
+        " parent_span_id received_path trace_flags"
     ),
     "chunks": "exchange_id seq at_ns size data",
     "frames": (

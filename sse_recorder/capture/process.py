@@ -40,7 +40,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -55,7 +55,7 @@ from sse_recorder.capture.scribe import Limits, Scribe, Status
 from sse_recorder.clock import SYSTEM, Clock
 from sse_recorder.errors import SSERecorderError, StoreError
 from sse_recorder.exchange import Op, RawRecord
-from sse_recorder.otel import Telemetry
+from sse_recorder.otel import Recipe, Telemetry
 from sse_recorder.redact import Redactor
 from sse_recorder.store.recovery import Recovered
 
@@ -90,8 +90,8 @@ class Setup:
     root: Path
     recorder_id: str
     redactor: Redactor
-    environ: Mapping[str, str] | None
-    """What it makes the spans' exporter of; None for no spans."""
+    telemetry: Recipe | None
+    """What it makes its telemetry of; None for none."""
     limits: Limits
     log_level: int
     lost: list[RawRecord]
@@ -218,7 +218,7 @@ class ScribeProcess:
         *,
         recorder_id: str,
         redactor: Redactor,
-        environ: Mapping[str, str] | None,
+        telemetry: Recipe | None,
         limits: Limits,
         clock: Clock,
     ) -> None:
@@ -226,7 +226,7 @@ class ScribeProcess:
             root=root.absolute(),
             recorder_id=recorder_id,
             redactor=redactor,
-            environ=environ,
+            telemetry=telemetry,
             limits=limits,
             log_level=logging.getLogger().getEffectiveLevel(),
             lost=[],
@@ -467,8 +467,8 @@ def main(descriptor: int) -> None:
     telemetry = None
     try:
         with link.busy():
-            if setup.environ is not None:
-                telemetry = Telemetry.from_environment(setup.environ)
+            if setup.telemetry is not None:
+                telemetry = setup.telemetry.make()
             scribe = _begin(setup, telemetry)
     except SSERecorderError as error:
         link.send(Started(recovered=[], error=str(error)))

@@ -15,7 +15,7 @@ from __future__ import annotations
 import logging
 import secrets
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -26,6 +26,7 @@ from sse_recorder.capture.scribe import Limits, Loss, Scribe, Spans, Status
 from sse_recorder.capture.tap import RecordQueue, Tap, size_of
 from sse_recorder.clock import SYSTEM, Clock
 from sse_recorder.exchange import RawRecord
+from sse_recorder.otel import Recipe
 from sse_recorder.redact import Redactor
 from sse_recorder.stats import Usage
 from sse_recorder.store.census import Census, count
@@ -111,8 +112,8 @@ class Writer:
         clock: of the taps' times.
         recorder_id: what names the segments; random by default.
         own_process: whether a process of its own writes.  It cannot call `spans`, and
-            makes an exporter of its own from `environ`.
-        environ: the variables for that; None for no spans.
+            makes a telemetry of its own from `recipe`.
+        recipe: what that is made of; None for no telemetry.
 
     Raises:
         StoreError: the store cannot be written.
@@ -128,7 +129,7 @@ class Writer:
         clock: Clock = SYSTEM,
         recorder_id: str | None = None,
         own_process: bool = False,
-        environ: Mapping[str, str] | None = None,
+        recipe: Recipe | None = None,
     ) -> None:
         self.recorder_id = recorder_id or secrets.token_hex(4)
         limits, redactor = limits or Limits(), redactor or Redactor()
@@ -150,7 +151,7 @@ class Writer:
                 root,
                 recorder_id=self.recorder_id,
                 redactor=redactor,
-                environ=environ,
+                telemetry=recipe,
                 limits=limits,
                 clock=clock,
             )

@@ -43,6 +43,7 @@ _HOMES: Final = {
     "import": "importing",
     "latency": "reports",
     "ls": "look",
+    "otel": "otel",
     "query": "query",
     "rebuild": "rebuild",
     "record": "record",

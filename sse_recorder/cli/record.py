@@ -31,6 +31,7 @@ from sse_recorder.cli.serve import (
     serve,
 )
 from sse_recorder.cli.settings import Settings
+from sse_recorder.cli.telemetry import telemetry_options
 from sse_recorder.cli.workers import Summary, Workers
 from sse_recorder.errors import UsageError
 from sse_recorder.http1.limits import Limits as HttpLimits
@@ -44,6 +45,7 @@ _OF_A_PROXY: Final = frozenset(
     {
         *("upstream", "routes", "listen", "workers", "admin"),
         *("on_client_abort", "grace_s", "faults", "seed"),
+        *("propagate", "expose_ids"),
         *("connections", "head_timeout_s", "idle_timeout_s"),
     }
 )
@@ -174,6 +176,20 @@ class _Record(child.Command):
     " recorded is what the upstream sent.",
 )
 @option("--seed", type=int, default=0, help="What faults are drawn from.")
+@option(
+    "--propagate",
+    metavar="[/PREFIX=]MODE",
+    multiple=True,
+    help="What upstreams are told of traces, or that of a route: child (the exchange's"
+    " own span, if spans are exported), passthrough (what the client said) or none."
+    "  Can be given again.",
+)
+@option(
+    "--expose-ids",
+    is_flag=True,
+    help="Say the ids of an exchange and its trace in the headers of its response.",
+)
+@telemetry_options
 @rule_options
 @grace_option
 @option(
@@ -324,7 +340,7 @@ def record(ctx: click.Context, /, **options: Any) -> int:
     sse-recorder record https://api.meibel.ai/v2/agents -H "Meibel-API-Key: $KEY"
     sse-recorder record https://api.openai.com/v1/responses --json @request.json
 
-    Spans are sent too if OTEL_EXPORTER_OTLP_ENDPOINT is set.
+    Spans and metrics are sent too if OTEL_EXPORTER_OTLP_ENDPOINT is set.
     """
     argv = child.command_of(ctx)
     url: str | None = options["url"]
@@ -362,6 +378,11 @@ def _settings(
         upstream_timeout_s=options["upstream_timeout_s"],
         faults=list(options["faults"]),
         seed=options["seed"],
+        propagate=list(options["propagate"]),
+        expose_ids=options["expose_ids"],
+        semconv=options["semconv"],
+        otel_compat=list(options["otel_compat"]),
+        otel_http_spans=options["otel_http_spans"],
         mask=list(options["mask"]),
         keep=list(options["keep"]),
         patterns=list(options["patterns"]),

@@ -22,6 +22,7 @@ from sse_recorder.cli.serve import (
     listen_option,
     serve,
 )
+from sse_recorder.cli.telemetry import telemetry_of
 from sse_recorder.control import ControlServer
 from sse_recorder.errors import UsageError
 from sse_recorder.faults import duration_ns, parse
@@ -168,7 +169,8 @@ def replay(ctx: click.Context, /, **options: Any) -> int:
 
     With a command behind -- it serves while the command runs, and exits with its code.
     The variables from which SDKs read their base URL point to it, and
-    SSE_RECORDER_CONTROL_URL to --control.
+    SSE_RECORDER_CONTROL_URL to --control.  A span of each request is sent, linked to
+    the recorded one, if OTEL_EXPORTER_OTLP_ENDPOINT is set.
 
     \b
     sse-recorder replay tests/chat.sse.jsonl --speed max -- pytest tests/agent
@@ -237,6 +239,7 @@ def _server(options: Mapping[str, Any]) -> ReplayServer:
         seed=options["seed"],
         step=options["step"],
         on_miss=options["on_miss"],
+        telemetry=telemetry_of(),
         host=host,
         port=port,
     )
@@ -259,6 +262,8 @@ def _say_what_was(server: ReplayServer) -> None:
     _say_some(server.fault_report, server.faults_told)
     held = f", and {counted(server.held, 'step')} waited for slow clients"
     say(f"Lateness: {server.lateness}{held if server.held else ''}")
+    if lost := server.spans_lost:
+        say(f"{counted(lost, 'span')} could not be delivered.")
 
 
 def _say_some(lines: list[str], count: int) -> None:

@@ -7,14 +7,15 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Self
 
-from sse_recorder import config
 from sse_recorder.capture import Limits
 from sse_recorder.cli.files import allow_files
+from sse_recorder.cli.telemetry import telemetry_of
 from sse_recorder.http1.client import default_ssl_context
 from sse_recorder.http1.limits import Limits as HttpLimits
 from sse_recorder.otel import Telemetry
 from sse_recorder.proxy import Recorder
 from sse_recorder.redact import Redactor
+from sse_recorder.semconv import GENAI_1_41
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +32,11 @@ class Settings:
     upstream_timeout_s: float | None = None
     faults: list[str] = field(default_factory=list)
     seed: int = 0
+    propagate: list[str] = field(default_factory=list)
+    expose_ids: bool = False
+    semconv: str = GENAI_1_41.name
+    otel_compat: list[str] = field(default_factory=list)
+    otel_http_spans: bool = False
     mask: list[str] = field(default_factory=list)
     keep: list[str] = field(default_factory=list)
     patterns: list[str] = field(default_factory=list)
@@ -69,9 +75,16 @@ class Settings:
             redactor=Redactor(mask=self.mask, keep=self.keep, patterns=self.patterns),
             limits=Limits(**self.limits),
             http_limits=HttpLimits(**self.http_limits),
-            telemetry=Telemetry.from_environment(config.environment()),
+            telemetry=self._telemetry(),
+            propagate=self.propagate,
+            expose_ids=self.expose_ids,
             tls=default_ssl_context(self.ca_file) if self.ca_file else None,
             own_process=True,
+        )
+
+    def _telemetry(self) -> Telemetry | None:
+        return telemetry_of(
+            self.semconv, self.otel_compat, http_spans=self.otel_http_spans
         )
 
     def dumps(self) -> str:

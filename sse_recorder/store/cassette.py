@@ -49,11 +49,12 @@ _NS_PER_MS: Final = 1_000_000
 _NS_PER_S: Final = 1_000_000_000
 _NS_LIMIT: Final = 2**63
 _STATUS_LIMIT: Final = 1000
+_FLAGS_LIMIT: Final = 256
 _HEAD_KEYS: Final = frozenset(
     [
         *("exchange_id", "recorder_id", "started_at", "request", "sent_ms"),
         *("response", "headers_ms", "outcome"),
-        *("trace_id", "span_id", "parent_span_id", "tags"),
+        *("trace_id", "span_id", "parent_span_id", "trace_flags", "tags"),
     ]
 )
 _REQUEST_KEYS: Final = frozenset(
@@ -237,8 +238,8 @@ def _lines(exchange: Exchange, chunks: Iterable[Chunk]) -> Iterator[dict[str, An
     head["outcome"] = exchange.outcome
     head |= {
         name: value
-        for name in ("trace_id", "span_id", "parent_span_id", "tags")
-        if (value := getattr(exchange, name))
+        for name in ("trace_id", "span_id", "parent_span_id", "trace_flags", "tags")
+        if (value := getattr(exchange, name)) or value == 0
     }
     yield head
     for chunk in chunks:
@@ -294,6 +295,7 @@ def _head_records(line: dict[str, Any]) -> Iterator[Record]:
         parent_span_id=_text(line.get("parent_span_id", "")),
         tags=dict(_headers(dict(line.get("tags", {})).items())),
         received_path=_text(request.get("received_path", "")),
+        trace_flags=_flags(line.get("trace_flags")),
     )
     yield Record(eid, Op.OPEN, 0, opening)
     if body := _bytes({"body": ""} | request, "body"):
@@ -346,6 +348,12 @@ def _text(value: Any) -> str:
         raise TypeError(f"{value!r} is not text")
     value.encode()  # JSON can have half of a character, and a file cannot
     return value
+
+
+def _flags(value: Any) -> int | None:
+    if value is not None and value not in range(_FLAGS_LIMIT):
+        raise ValueError(f"{value!r} are no trace flags")
+    return None if value is None else int(value)
 
 
 def _status(value: Any) -> int:

@@ -43,10 +43,12 @@ from sse_recorder.exchange import (
     ResponseHead,
     ToolCall,
 )
+from sse_recorder.otel import Listener, StreamFacts, facts_of
 from sse_recorder.redact import Redactor
 from sse_recorder.store.recovery import recover
 from sse_recorder.store.store import Store
 from sse_recorder.store.verify import Tally, verify
+from sse_recorder.tables import Rows
 
 
 @pytest.mark.parametrize(
@@ -297,15 +299,34 @@ def test_a_request_body_that_cannot_be_kept_is_told(
     assert caplog.text.count(line) == 1
 
 
+class Deaf:
+    """Somebody who is told of exchanges, and makes nothing of them."""
+
+    def began(self, exchange_id: str, opening: Opening) -> Listener:
+        """Listen."""
+        del exchange_id, opening
+        return Listener()
+
+    def emit(
+        self, exchange: Exchange, tool_calls: list[ToolCall], facts: StreamFacts
+    ) -> None:
+        """Do nothing."""
+
+    def told(self, call: ToolCall) -> None:
+        """Do nothing."""
+
+
 def test_every_exchange_that_ends_is_told_to_whom_it_may_concern(
     tmp_path: Path,
 ) -> None:
     """Spans are made of the rows that the store has."""
-    heard: list[tuple[Exchange, list[ToolCall]]] = []
+    heard: list[tuple[Exchange, list[ToolCall], StreamFacts]] = []
 
-    class Ears:
-        def emit(self, exchange: Exchange, tool_calls: list[ToolCall]) -> None:
-            heard.append((exchange, tool_calls))
+    class Ears(Deaf):
+        def emit(
+            self, exchange: Exchange, tool_calls: list[ToolCall], facts: StreamFacts
+        ) -> None:
+            heard.append((exchange, tool_calls, facts))
 
     with writing(tmp_path, spans=Ears()) as writer:
         tap = writer.tap("e", 0)
@@ -317,7 +338,9 @@ def test_every_exchange_that_ends_is_told_to_whom_it_may_concern(
             tap.data(at_ns, data)
         tap.ended(9, COMPLETE)
     with Store.open(tmp_path) as store:
-        assert heard == [(next(store.exchanges()), store.tool_calls("e"))]
+        facts = facts_of(store.frames("e"))
+        assert heard == [(next(store.exchanges()), store.tool_calls("e"), facts)]
+        assert facts.is_stream
 
 
 def test_ears_that_fail_cost_no_recording(
@@ -325,9 +348,11 @@ def test_ears_that_fail_cost_no_recording(
 ) -> None:
     """A fault in one exchange is logged, and the next one is recorded."""
 
-    class Broken:
-        def emit(self, exchange: Exchange, tool_calls: list[ToolCall]) -> None:
-            raise RuntimeError(f"no ears for {exchange.exchange_id}, {tool_calls}")
+    class Broken(Deaf):
+        def emit(
+            self, exchange: Exchange, tool_calls: list[ToolCall], facts: StreamFacts
+        ) -> None:
+            raise RuntimeError(f"{exchange.exchange_id}, {tool_calls}, {facts}")
 
     with writing(tmp_path, spans=Broken()) as writer:
         for name in ("one", "two"):
@@ -335,6 +360,46 @@ def test_ears_that_fail_cost_no_recording(
     assert caplog.text.count("please report this") == 2
     with Store.open(tmp_path) as store:
         assert {e.exchange_id for e in store.exchanges()} == {"one", "two"}
+
+
+class NoBeginning(Deaf):
+    """Somebody who fails as an exchange begins."""
+
+    def began(self, exchange_id: str, opening: Opening) -> Listener:
+        """Fail."""
+        raise RuntimeError(f"{exchange_id}, {opening}")
+
+
+class NoFrames(Deaf):
+    """Somebody who fails on its frames."""
+
+    def began(self, exchange_id: str, opening: Opening) -> Listener:
+        """Return what fails."""
+        del exchange_id, opening
+
+        class Broken(Listener):
+            def hear_rows(self, rows: Rows, frames: int, runs: int) -> None:
+                raise RuntimeError(f"{rows}, {frames}, {runs}")
+
+        return Broken()
+
+
+@pytest.mark.parametrize("ears", [NoBeginning(), NoFrames()], ids=["begin", "frames"])
+def test_ears_that_fail_early_cost_no_recording(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, ears: Deaf
+) -> None:
+    """Who does not hear how it begins, or what it says, does not end it."""
+    with writing(tmp_path, spans=ears) as writer:
+        for name in ("one", "two"):
+            tap = writer.tap(name, 0)
+            tap.opened(opening())
+            tap.head(1, STREAM)
+            tap.data(2, b"data: 1\n\ndata: 2\n\n")
+            tap.ended(9, COMPLETE)
+    assert caplog.text.count("is not listened to; please report this") == 2
+    with Store.open(tmp_path) as store:
+        found = {(e.exchange_id, e.outcome, e.frame_count) for e in store.exchanges()}
+    assert found == {("one", "complete", 2), ("two", "complete", 2)}
 
 
 def test_short_exchanges_share_a_segment(tmp_path: Path) -> None:

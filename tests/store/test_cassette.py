@@ -64,6 +64,7 @@ def exchanges(draw: st.DrawFn) -> list[Record]:
         parent_span_id=draw(TEXT),
         tags=draw(st.dictionaries(TEXT, TEXT, max_size=2)),
         received_path=draw(TEXT),
+        trace_flags=draw(st.none() | st.integers(0, 255)),
     )
     records = [Record(eid, Op.OPEN, 0, opening)]
     if body := draw(BODY):

@@ -69,6 +69,7 @@ OPENINGS = st.builds(
     parent_span_id=TEXT,
     tags=st.dictionaries(TEXT, TEXT, max_size=2),
     received_path=TEXT,
+    trace_flags=st.none() | st.integers(0, 255),
 )
 HEADS = st.builds(ResponseHead, st.integers(0, 999), LATIN_1, HEADERS, LATIN_1)
 ENDINGS = st.builds(

@@ -237,7 +237,7 @@ def test_files_of_an_earlier_version_are_written_as_this_one_does(
     before = stored(root)
     for table, column, change in (
         ("frames", "anomaly", {"kind": "other"}),
-        ("exchanges", "received_path", {"model": "m"}),
+        ("exchanges", "trace_flags", {"model": "m"}),
         ("tool_calls", "span_id", {"status": "error"}),
     ):
         changed(root, table, change, exchange_id(1))

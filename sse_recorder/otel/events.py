@@ -1,0 +1,94 @@
+"""Events: log records that belong to a span.
+
+gen_ai.client.inference.operation.details   all that is known of an operation, with
+                                            its messages: only where content is
+                                            asked for on events
+gen_ai.client.operation.exception           what kept a request from its answer, by
+                                            the name of its class
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from sse_recorder import semconv
+from sse_recorder.exchange import Exchange, Outcome, ToolCall
+from sse_recorder.otel.content import CONTENT_BYTES_MAX, fitted, messages_of
+from sse_recorder.otel.data import SpanData
+from sse_recorder.otel.operation import operation_of
+from sse_recorder.otel.stream import StreamFacts
+from sse_recorder.otel.view import View
+
+DETAILS: Final = "gen_ai.client.inference.operation.details"
+EXCEPTION: Final = "gen_ai.client.operation.exception"
+
+_FAILURES: Final = (Outcome.UPSTREAM_ERROR, Outcome.TIMEOUT, Outcome.UPSTREAM_ABORT)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One log record, in no SDK's terms."""
+
+    name: str
+    severity: Literal["DEBUG", "WARN"]
+    at_ns: int
+    """Wall time, in nanoseconds since 1970."""
+    span: SpanData
+    """What it belongs to."""
+    attributes: Mapping[str, Any]
+
+
+def events(
+    exchange: Exchange,
+    tool_calls: Sequence[ToolCall],
+    facts: StreamFacts,
+    root: SpanData,
+    view: View,
+) -> list[Event]:
+    """Return the events of an exchange that is over.
+
+    Args:
+        exchange: its row.
+        tool_calls: its tool calls.
+        facts: what its frames say.
+        root: its span.
+        view: how it is told.
+    """
+    operation = operation_of(exchange, facts, view.words)
+    if not operation.is_genai:
+        return []
+    found = []
+    if exchange.outcome in _FAILURES and root.error_type is not None:
+        # Its message stays out: it may quote what was sent.
+        about = {semconv.EXCEPTION_TYPE: root.error_type}
+        found.append(_event(EXCEPTION, "WARN", root, about))
+    if view.content_on_events:
+        contents = messages_of(exchange, operation, facts, tool_calls)
+        attributes = dict[str, Any](root.attributes)
+        dropped = 0
+        for name, value in contents.items():
+            if value is not None:
+                attributes[name], gone = fitted(value, CONTENT_BYTES_MAX)
+                dropped += gone
+        if dropped:
+            attributes[semconv.CONTENT_TRUNCATED] = True
+            attributes[semconv.CONTENT_DROPPED_BYTES] = dropped
+        found.append(_event(DETAILS, "DEBUG", root, attributes))
+    return found
+
+
+def _event(
+    name: str,
+    severity: Literal["DEBUG", "WARN"],
+    root: SpanData,
+    attributes: Mapping[str, Any],
+) -> Event:
+    return Event(
+        name=name,
+        severity=severity,
+        at_ns=root.end_ns,
+        span=root,
+        attributes=attributes,
+    )
