@@ -148,7 +148,9 @@ class StreamFacts:
         """Return the long gaps and the longest, with that before the end."""
         found = [*self.long_gaps, *([self.longest] if self.longest else [])]
         is_over = self.has_finished or self.has_failed or exchange.finish_reason
-        if not is_over and exchange.ended_ns is not None:
+        # MCP's GET has what the server may want to say, if ever.
+        is_listening = exchange.dialect == "mcp" and exchange.method == "GET"
+        if not is_over and not is_listening and exchange.ended_ns is not None:
             found.append(Gap(self.said_ns, exchange.ended_ns, self.said))
         return found
 

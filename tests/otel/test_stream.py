@@ -122,6 +122,8 @@ def test_a_stream_that_does_not_end_stalls_until_it_is_ended() -> None:
     assert [gap.length_ns for gap in facts.stalls(cut, [])] == [8 * S]
     assert heard(("text", S), ("finish", 2 * S)).stalls(cut, []) == []
     assert [gap.length_ns for gap in heard().stalls(cut, [])] == [9 * S]
+    listening = replace(cut, dialect="mcp", method="GET")
+    assert heard().stalls(listening, []) == []
 
 
 def test_the_completion_is_the_last_word() -> None:
