@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import httpx2
 import pytest
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
@@ -126,13 +127,36 @@ WAYS_OUT: list[tuple[Ways, str, str | None]] = [
     (close, "client_abort", None),
     (leave, "client_abort", None),
     (trip, "client_abort", None),
-    (cancel, "client_abort", None),
-    (cancel_early, "client_abort", None),
     (wait, "timeout", "timeout"),
     (wait_for_head, "timeout", "timeout"),
     (lose, "upstream_abort", "stream_truncated"),
     (knock, "upstream_error", "ConnectError"),
 ]
+
+
+def gone(
+    way: Way,
+    way_out: Ways,
+    upstream: Upstream,
+    collector: Receiver,
+    root: Path,
+) -> SpanData:
+    """Take a way out; return the one span of it, which is that of the store."""
+    sender = telemetry(collector.endpoint)
+
+    async def main() -> None:
+        transport = RecordingTransport(root, telemetry=sender)
+        async with Client(way, transport, timeout=1) as client:
+            await way_out(client, upstream.url)
+        if kept := getattr(client, "kept", None):
+            await client.close(kept)
+
+    done(main())
+    assert sender.close() == 0
+    (span,) = map(as_data, collector.spans())
+    assert again(root, sender) == [span]
+    assert span.attributes[semconv.MODE] == "client"
+    return span
 
 
 @pytest.mark.parametrize(
@@ -149,28 +173,28 @@ def test_each_way_out_has_one_span(
     collector: Receiver,
     tmp_path: Path,
 ) -> None:
-    """It is the one of the store, and has an error only if it is the server's."""
-    if way_out in (cancel, cancel_early) and not way.is_async:
-        pytest.skip("what blocks cannot be cancelled")
-    sender = telemetry(collector.endpoint)
-
-    async def main() -> None:
-        transport = RecordingTransport(tmp_path, telemetry=sender)
-        async with Client(way, transport, timeout=1 if error else 10) as client:
-            await way_out(client, upstream.url)
-        if kept := getattr(client, "kept", None):
-            await client.close(kept)
-
-    done(main())
-    assert sender.close() == 0
-    (span,) = map(as_data, collector.spans())
+    """It has an error only if that is the server's."""
+    span = gone(way, way_out, upstream, collector, tmp_path)
     assert (span.kind, span.error_type) == ("client", error)
     assert span.attributes[semconv.OUTCOME] == outcome
-    assert span.attributes[semconv.MODE] == "client"
-    assert span.attributes.get(semconv.STREAM_CANCELLED, False) == (
-        outcome == "client_abort"
-    )
-    assert again(tmp_path, sender) == [span]
+    is_cancelled = span.attributes.get(semconv.STREAM_CANCELLED, False)
+    assert is_cancelled == (outcome == "client_abort")
+
+
+@pytest.mark.parametrize("library", [httpx, httpx2])
+@pytest.mark.parametrize("way_out", [cancel, cancel_early])
+def test_who_is_cancelled_has_one_span(
+    library: Any,
+    way_out: Ways,
+    upstream: Upstream,
+    collector: Receiver,
+    tmp_path: Path,
+) -> None:
+    """Only what awaits can be; it is no error of the call."""
+    way = Way(library, is_async=True)
+    span = gone(way, way_out, upstream, collector, tmp_path)
+    assert (span.kind, span.error_type) == ("client", None)
+    assert span.attributes[semconv.STREAM_CANCELLED] is True
 
 
 # --- where it is ----------------------------------------------------------------------
