@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, cast
 from sse_recorder import __version__
 from sse_recorder.clock import SYSTEM, Clock
 from sse_recorder.errors import UsageError
+from sse_recorder.otel.delivery import Delivery
 from sse_recorder.otel.gaps import PlainGaps
 from sse_recorder.otel.metrics import Metrics
 from sse_recorder.otel.telemetry import CLOSE_TIMEOUT_S, Telemetry
@@ -44,6 +45,8 @@ class GlobalTelemetry(Telemetry):
         provider = _tracer_provider()
         super().__init__(None, view=view, sampler=provider.sampler, clock=clock)
         self._resource = provider.resource
+        advice = "Check the span processors of the application."
+        self._delivery = Delivery(None, clock, failure=None, advice=advice)
         self._processor = cast("SpanProcessor", getattr(provider, _PROCESSOR))
         scope = self._scope.name, __version__
         schema_url = self._scope.schema_url
