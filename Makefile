@@ -49,7 +49,7 @@ demo: $(VENV)/.runtime
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal -m "not slow"
 
-test-all: $(VENV)/.dev .venv-peers/.phoenix
+test-all: $(VENV)/.dev .venv-peers/.phoenix .venv-peers/.mockotlpserver
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal
 
 check: $(VENV)/.dev
@@ -75,6 +75,12 @@ bench: $(VENV)/.dev .venv-peers/.mitmproxy
 	@$(PYTHON) -m venv .venv-peers/phoenix && \
 	  .venv-peers/phoenix/bin/python -m pip install --quiet arize-phoenix==20.26.1 && \
 	  touch $@ || echo "There is no Phoenix; the test with it is skipped."
+
+# And a receiver that nobody here wrote.
+.venv-peers/.mockotlpserver:
+	@npm install --silent --ignore-scripts --prefix .venv-peers/mockotlpserver \
+	  @elastic/mockotlpserver@0.10.0 && \
+	  touch $@ || echo "There is no mockotlpserver; the test with it is skipped."
 
 lock: $(VENV)/.dev
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --upgrade \

@@ -17,7 +17,8 @@
  *   close              end the streams in order
  *
  * A frame is 170 bytes of an agent's text; two in fifty are a tool call and its result.
- * Requests to /v1/traces are answered at once, so that it is a collector of spans as well.
+ * Requests to /v1/traces, /v1/metrics and /v1/logs are answered at once, so that it is a
+ * collector as well.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -122,7 +123,7 @@ static void keep_sample(uint64_t nanoseconds) {
   samples[sample_count++] = nanoseconds > UINT32_MAX ? UINT32_MAX : (uint32_t)nanoseconds;
 }
 
-/* A request is complete: stream, or thank for spans. */
+/* A request is complete: stream, or thank for telemetry. */
 static void answer(Connection *connection) {
   static const char head[] = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
                              "Cache-Control: no-cache\r\nTransfer-Encoding: chunked\r\n\r\n";
@@ -130,7 +131,7 @@ static void answer(Connection *connection) {
                                "Content-Length: 0\r\n\r\n";
   char *end = memmem(connection->buffer, connection->length, "\r\n\r\n", 4);
   if (!end) return;
-  if (memmem(connection->buffer, connection->length, "/v1/traces", 10)) {
+  if (memmem(connection->buffer, connection->length, "POST /v1/", 9)) {
     char *field = strcasestr(connection->buffer, "content-length:");
     size_t body = field ? strtoul(field + 15, NULL, 10) : 0;
     size_t here = connection->length - (size_t)(end + 4 - connection->buffer);

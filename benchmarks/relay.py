@@ -10,14 +10,18 @@ a figure is the median of the rounds, and a ratio is the median of the rounds' r
     bare        the least that a relay on our event loop can cost (`bare.py`): it copies
                 bytes, and neither parses nor writes anything
     mitmproxy   reverse mode, bodies streamed by an addon; it writes nothing
-    recorder    everything on: journal, redaction of heads and bodies, tables, spans of
-                tool calls sent to a collector, and segments of 4 MB, so that it seals
+    recorder    everything on: journal, redaction of heads and bodies, tables, spans and
+                metrics sent to a collector, and segments of 4 MB, so that it seals
                 again and again
+    hanging     the same, but its collector accepts connections and never answers
 
 CPU is the processor time of all its threads divided by frames.  Latency is one way,
 from just before the upstream's write to just after the client's read.  Saturation keeps
 one frame of each stream under way.  Memory is the proportional set size above that
 without streams, while they are open.
+
+The recorders have had streams that ended before they are measured, so that there are
+spans to send meanwhile; metrics are sent every second.
 
 Truth of time: the distances between the recorded times of neighbouring frames against
 the distances between the times at which the generator wrote them.
@@ -53,6 +57,12 @@ HERE = Path(__file__).parent
 MITMPROXY = HERE.parent / ".venv-peers" / "bin" / "mitmdump"
 RATE = 50
 WARM_S = 1
+SPANS_S = 0.5
+"""How long streams last whose spans are being sent while others are measured."""
+METRICS_MS = 1_000
+"""How often metrics are sent: by default that is not once in a measurement."""
+RECORDERS = ("recorder", "hanging")
+LABELS = {"hanging": "recorder, collector hangs"}
 FULL_S = 2
 PROXY_CORE, LOAD_CORE = 0, 1
 
@@ -164,16 +174,20 @@ def running(name: str, load: Load, folder: Path) -> Iterator[Proxy]:
     folder.mkdir()
     port = free_port()
     command = COMMANDS[name](folder, port, load.port)
+    # The kernel accepts what this process never does.
+    hung = socket.create_server(("127.0.0.1", 0), backlog=128)
+    collector = hung.getsockname()[1] if name == "hanging" else load.port
     environ = os.environ | {  # noqa: TID251 - what a proxy's process gets
-        "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{load.port}",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{collector}",
+        "OTEL_METRIC_EXPORT_INTERVAL": str(METRICS_MS),
     }
-    with (folder / "log").open("wb") as log:
+    with hung, (folder / "log").open("wb") as log:
         process = subprocess.Popen(
             pinned(PROXY_CORE, command), env=environ, stdout=log, stderr=log
         )
     try:
         wait_for(port, process)
-        store = folder / "store" if name == "recorder" else None
+        store = folder / "store" if name in RECORDERS else None
         yield Proxy(name, port, process, store)
     finally:
         process.send_signal(signal.SIGTERM)
@@ -238,6 +252,7 @@ COMMANDS: dict[str, Callable[[Path, int, int], list[str]]] = {
     "bare": bare,
     "mitmproxy": mitmproxy,
     "recorder": recorder,
+    "hanging": recorder,
 }
 
 
@@ -250,6 +265,10 @@ def measure(
         opened = load.tell(f"open {proxy.port} {count}")["open"]
         assert opened == count, f"{name} opened {opened} of {count} streams"
         memory_kb = (proxy.memory() - idle) / 1024 / count
+        if name in RECORDERS:
+            load.tell(f"run {RATE} {SPANS_S}")
+            load.tell("close")
+            load.tell(f"open {proxy.port} {count}")
         load.tell(f"run {RATE} {WARM_S}")
         before = proxy.cpu_s()
         ran = load.tell(f"run {RATE} {seconds}")
@@ -343,7 +362,7 @@ def table(rounds: list[dict[tuple[str, int], dict[str, float]]]) -> Iterator[str
             _text(middle("memory"), "{:.0f} kB"),
             _text(middle("truth"), "{:.2f} ms"),
         ]
-        yield f"| {count:,} | {name} | {' | '.join(cells)} |"
+        yield f"| {count:,} | {LABELS.get(name, name)} | {' | '.join(cells)} |"
 
 
 def _text(value: float | None, form: str) -> str:
@@ -356,7 +375,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=6)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--streams", default="1,100,200,1000")
-    parser.add_argument("--proxies", default="direct,nginx,bare,mitmproxy,recorder")
+    parser.add_argument("--proxies", default=",".join(["direct", *COMMANDS]))
     parser.add_argument("--hold", type=int, default=5_000)
     given = parser.parse_args()
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)

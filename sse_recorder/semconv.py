@@ -105,6 +105,8 @@ EXCHANGE_ID: Final = "sse_recorder.exchange.id"
 LINK_KIND: Final = "sse_recorder.link.kind"
 """What a linked span is to this one."""
 MODE: Final = "sse_recorder.mode"
+"""How we came by it: in between, within the client, or by replaying it.  As a tag of an
+exchange it tells the second, which is otherwise the first."""
 OUTCOME: Final = "sse_recorder.outcome"
 RECORDING_ID: Final = "sse_recorder.recording.id"
 """The recorder that wrote it."""
@@ -165,6 +167,7 @@ FUNCTION: Final = "function"
 """The client, which sends the result with its next request."""
 
 # Values of `sse_recorder.mode`.
+CLIENT: Final = "client"
 PROXY: Final = "proxy"
 REPLAY: Final = "replay"
 

@@ -133,6 +133,7 @@ class Writer:
     ) -> None:
         self.recorder_id = recorder_id or secrets.token_hex(4)
         limits, redactor = limits or Limits(), redactor or Redactor()
+        self.spans = spans
         self.queue = RecordQueue(limits.queue_bytes)
         self.spans_lost = 0
         """Spans that had not been delivered when it was closed."""

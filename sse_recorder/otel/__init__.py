@@ -8,6 +8,7 @@ is read from a store years later.  The SDK is imported when something is to be s
 so that this package costs nothing where telemetry is off.
 """
 
+from sse_recorder.otel.ambient import GlobalTelemetry
 from sse_recorder.otel.data import Link, SpanData, Value, clean
 from sse_recorder.otel.metrics import SampledTimes
 from sse_recorder.otel.propagation import Propagation
@@ -20,6 +21,7 @@ from sse_recorder.otel.view import View
 
 __all__ = [
     "TOOL_SPANS_MAX",
+    "GlobalTelemetry",
     "Link",
     "Listener",
     "Origin",

@@ -82,6 +82,12 @@ def clean(text: str | None, bytes_max: int = TEXT_BYTES_MAX) -> str | None:
     return "".join(kept).encode()[:bytes_max].decode(errors="ignore") or None
 
 
+def mode_of(tags: Mapping[str, str]) -> str:
+    """Return how an exchange with these tags was recorded."""
+    is_clients = tags.get(semconv.MODE) == semconv.CLIENT
+    return semconv.CLIENT if is_clients else semconv.PROXY
+
+
 def present(found: Mapping[str, Value | None]) -> dict[str, Value]:
     """Return the attributes that have a value."""
     return {name: value for name, value in found.items() if value is not None}

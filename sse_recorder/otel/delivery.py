@@ -73,6 +73,7 @@ class Delivery:
         what: is sent, for people.
         switch: the variable that turns it off; None for what cannot be done without.
         failure: what the exporter's `export` returns when it fails.
+        advice: where to look when it does.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class Delivery:
         what: str = "Spans",
         switch: str | None = None,
         failure: Any,
+        advice: str = "Check OTEL_EXPORTER_OTLP_ENDPOINT.",
     ) -> None:
         self.is_over = False
         """Nothing is sent any more."""
@@ -96,6 +98,7 @@ class Delivery:
         self._what = what
         self._switch = switch
         self._failure = failure
+        self._advice = advice
         self._lock = threading.Lock()
         self._expected = 0
         self._delivered = 0
@@ -175,11 +178,11 @@ class Delivery:
                 return
             self._complained_ns = now_ns
         _logger.warning(
-            "%s do not reach the collector (%s); %srecording goes on. "
-            "Check OTEL_EXPORTER_OTLP_ENDPOINT.",
+            "%s do not reach the collector (%s); %srecording goes on. %s",
             self._what,
             _harmless(reason),
             f"{lost:,} are lost so far; " if lost else "",
+            self._advice,
         )
 
 

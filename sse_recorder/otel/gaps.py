@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any, Final
 from sse_recorder.clock import SYSTEM, Clock
 
 if TYPE_CHECKING:
+    from opentelemetry.metrics import Histogram as Instrument
+    from opentelemetry.metrics import Meter
     from opentelemetry.sdk.metrics.export import (
         HistogramDataPoint,
         Metric,
@@ -149,3 +151,34 @@ class Gaps:
                 self._series.clear()
                 self._since = now
         return found
+
+
+class PlainGaps:
+    """The same through the SDK, where what it exports is not ours to add to.
+
+    Args:
+        meter: makes the histograms.
+    """
+
+    def __init__(self, meter: Meter) -> None:
+        from opentelemetry.context import Context
+
+        self._meter = meter
+        self._no_context = Context()
+        self._histograms: dict[str, Instrument] = {}
+
+    def add(
+        self,
+        name: str,
+        bounds: Sequence[float],
+        about: Mapping[str, Any],
+        gaps_ns: Sequence[int],
+    ) -> None:
+        """Add the gaps of a stream; for the arguments see `Gaps`."""
+        if name not in self._histograms:
+            self._histograms[name] = self._meter.create_histogram(
+                name, "s", explicit_bucket_boundaries_advisory=bounds
+            )
+        record = self._histograms[name].record
+        for ns in gaps_ns:
+            record(ns / 1e9, about, context=self._no_context)

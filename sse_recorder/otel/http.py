@@ -4,6 +4,8 @@
     └─ invoke_agent    client   the exchange, as always
        └─ POST         client   the same request, as it went upstream
 
+What was recorded within its client has the last of them alone.
+
 The span upstream ends with the last byte of the body.  What the conventions call an
 error differs between the two: a client's 4xx is one to the client alone.
 
@@ -17,7 +19,7 @@ from http import HTTPStatus
 
 from sse_recorder import semconv
 from sse_recorder.exchange import Exchange, Outcome
-from sse_recorder.otel.data import SpanData, Value, clean, present
+from sse_recorder.otel.data import SpanData, Value, clean, mode_of, present
 from sse_recorder.trace import derive_span_id
 
 _OF_HTTP = (
@@ -44,9 +46,12 @@ def with_http_spans(
         end_ns: when the last byte came, as an offset from t0.
     """
     root, *tools = found
-    server = _server(exchange, root, name, end_ns)
-    own = replace(root, parent_span_id=server.span_id, has_remote_parent=False)
-    around = [own, *tools, server]
+    if mode_of(exchange.tags) == semconv.CLIENT:  # which is nobody's server
+        around = [root, *tools]
+    else:
+        server = _server(exchange, root, name, end_ns)
+        own = replace(root, parent_span_id=server.span_id, has_remote_parent=False)
+        around = [own, *tools, server]
     if semconv.GEN_AI_OPERATION_NAME in root.attributes or name != root.name:
         around.append(_client(exchange, root, name, end_ns))
     return around

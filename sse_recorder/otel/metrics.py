@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sse_recorder import semconv
 from sse_recorder.exchange import Exchange
 from sse_recorder.otel.data import SpanData, Value
-from sse_recorder.otel.gaps import Gaps
+from sse_recorder.otel.gaps import Gaps, PlainGaps
 from sse_recorder.otel.stream import StreamFacts
 from sse_recorder.otel.view import View
 
@@ -115,7 +115,7 @@ class Metrics:
         gaps: takes those between chunks.
     """
 
-    def __init__(self, meter: Meter, view: View, gaps: Gaps) -> None:
+    def __init__(self, meter: Meter, view: View, gaps: Gaps | PlainGaps) -> None:
         from opentelemetry.context import Context
 
         self._meter = meter

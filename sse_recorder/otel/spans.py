@@ -38,7 +38,7 @@ from sse_recorder.dialects.conversations import CROSS_REQUEST
 from sse_recorder.exchange import END_OF_FILE, RESET, Exchange, Outcome, ToolCall
 from sse_recorder.otel.compat import compat_attributes
 from sse_recorder.otel.content import content_attributes, messages_of
-from sse_recorder.otel.data import SpanData, Value, clean, present
+from sse_recorder.otel.data import SpanData, Value, clean, mode_of, present
 from sse_recorder.otel.http import with_http_spans
 from sse_recorder.otel.mcp import Message, mcp_attributes, message_of
 from sse_recorder.otel.operation import Operation, operation_of, without_userinfo
@@ -185,7 +185,8 @@ def _root(
         start_ns=exchange.started_at,
         end_ns=exchange.started_at + _end_ns(exchange, facts, operation),
         attributes=kept,
-        has_remote_parent=parent is not None,
+        has_remote_parent=parent is not None
+        and mode_of(exchange.tags) == semconv.PROXY,
     )
 
 
@@ -283,7 +284,7 @@ def _stream_attributes(
     return {
         semconv.EXCHANGE_ID: exchange.exchange_id,
         semconv.RECORDING_ID: clean(exchange.recorder_id),
-        semconv.MODE: semconv.PROXY,
+        semconv.MODE: mode_of(exchange.tags),
         semconv.OUTCOME: exchange.outcome.value,
         semconv.STREAM_FRAMES: exchange.frame_count,
         semconv.STREAM_BYTES: exchange.response_size,

@@ -333,7 +333,10 @@ class Telemetry:
         with listening() as heard:
             # The exchange goes last: a full queue loses its oldest spans.
             for span in reversed(found):
-                self._processor.on_end(self._finished(span))
+                try:
+                    self._processor.on_end(self._finished(span))
+                except Exception as error:  # noqa: BLE001 - of a processor of others
+                    heard.append(type(error).__name__)
         if heard:
             self._delivery.complain(heard[0])
 

@@ -23,7 +23,7 @@ from sse_recorder import dialects, semconv
 from sse_recorder.dialects.conversations import CROSS_REQUEST
 from sse_recorder.exchange import Exchange, Opening, ToolCall
 from sse_recorder.otel.content import content_attributes, parsed
-from sse_recorder.otel.data import Link, SpanData, Value, clean, present
+from sse_recorder.otel.data import Link, SpanData, Value, clean, mode_of, present
 from sse_recorder.otel.view import View
 from sse_recorder.trace import derive_span_id, exchange_context
 
@@ -55,11 +55,12 @@ class Origin(NamedTuple):
     span_id: str
     parent_span_id: str | None
     trace_flags: int | None = None
+    mode: str = semconv.PROXY
 
     @classmethod
     def of(cls, exchange_id: str, known: Opening | Exchange) -> Origin:
         """Return that of an exchange; the ids that were sent upstream stand."""
-        return cls.at(
+        found = cls.at(
             exchange_id,
             known.started_at,
             known.trace_id,
@@ -67,6 +68,7 @@ class Origin(NamedTuple):
             known.parent_span_id,
             known.trace_flags,
         )
+        return found._replace(mode=mode_of(known.tags))
 
     @classmethod
     def at(
@@ -137,6 +139,7 @@ def answered_span(
     """
     start_ns, end_ns = _bracket(call, call.called_ns or 0)
     is_call = call.status != "unmatched"
+    is_in = origin.parent_span_id is not None
     links = [origin.link(semconv.CALLED if is_call else semconv.ANSWERED)]
     if answering is not None and is_call:
         links.append(answering.link(semconv.ANSWERED))
@@ -153,7 +156,7 @@ def answered_span(
         end_ns=origin.started_at + end_ns,
         attributes=present(attributes),
         links=tuple(links),
-        has_remote_parent=origin.parent_span_id is not None,
+        has_remote_parent=is_in and origin.mode == semconv.PROXY,
     )
 
 

@@ -6,6 +6,7 @@
 
     shell.py       what differs between the libraries
     inner.py       the library's own transports, where nobody gave us one
+    tracing.py     puts an exchange into its client's trace
     recording.py   tells a `Tap` what passes
     replaying.py   plays what a `Repertoire` finds
     server.py      takes a client to a server on loopback

@@ -13,6 +13,8 @@
   raised says, which passes on unchanged.  A `timeout` is one also before the head.
 - Garbage may be collected in the middle of anything, so that what is forgotten cannot
   take a lock.  It is noted, and told with the next request, or when all is closed.
+- The exchange is in the trace of whoever asked (see `tracing`), and what goes to the
+  inner transport says so.  Its tag `sse_recorder.mode` says that it was recorded here.
 - Not seen are trailers and 1xx answers, which the libraries keep to themselves.
 
 Closing the client seals.  Who forgets the client, and every response of it, has it
@@ -30,12 +32,14 @@ import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import partial, wraps
 from pathlib import Path
 from threading import Lock
 from types import MappingProxyType
 from typing import Any, Concatenate, Final, ParamSpec, Protocol, TypeVar
 
+from sse_recorder import semconv
 from sse_recorder.capture import Tap, Writer
 from sse_recorder.clock import SYSTEM, Clock
 from sse_recorder.errors import UsageError
@@ -43,6 +47,7 @@ from sse_recorder.exchange import (
     END_OF_FILE,
     RESET,
     Ending,
+    Headers,
     Opening,
     Outcome,
     RequestHead,
@@ -50,17 +55,20 @@ from sse_recorder.exchange import (
     uuid7,
 )
 from sse_recorder.http1 import framing
+from sse_recorder.otel.propagation import Mode
+from sse_recorder.otel.telemetry import Telemetry
 from sse_recorder.redact import Redactor
-from sse_recorder.trace import exchange_context, parse_traceparent
 from sse_recorder.transport.inner import Inner
 from sse_recorder.transport.shell import (
     Library,
     Shell,
     headers_of,
     library_of,
+    raw_headers,
     request_head,
     stream_of,
 )
+from sse_recorder.transport.tracing import Tracing
 
 log = logging.getLogger("sse_recorder.transport")
 
@@ -82,11 +90,14 @@ class RecordingTransport(Shell):
             given: these belong to the inner one.
         tags: what every exchange is labelled with.
         redactor: what masks secrets, where `store` is a folder.
+        telemetry: where spans and metrics go, where `store` is a folder; it is closed
+            by whoever made it.  See `otel.Telemetry` and `otel.GlobalTelemetry`.
+        propagate: what upstreams are told of traces; see `otel.Propagation`.
         clock: gives the time of everything.
 
     Raises:
         StoreError: the store cannot be written.
-        UsageError: there are a writer and a redactor.
+        UsageError: there are a writer and a redactor, or a writer and a telemetry.
     """
 
     def __init__(
@@ -96,6 +107,8 @@ class RecordingTransport(Shell):
         inner: Any = None,
         tags: Mapping[str, str] = _NOTHING,
         redactor: Redactor | None = None,
+        telemetry: Telemetry | None = None,
+        propagate: Mode = "child",
         clock: Clock = SYSTEM,
     ) -> None:
         self._given = inner
@@ -103,11 +116,16 @@ class RecordingTransport(Shell):
         if isinstance(store, Writer):
             if redactor is not None:
                 raise UsageError("a Writer has a redactor: give this one to the Writer")
-            self._ear = _Ear(store, None, tags, clock)
+            if telemetry is not None:
+                raise UsageError("a Writer has its spans: give this one to the Writer")
+            spans = store.spans
+            telemetry = spans if isinstance(spans, Telemetry) else None
+            self._ear = _Ear(store, None, tags, Tracing(telemetry, propagate), clock)
         else:
-            path = Path(store)
-            make = partial(Writer, path, redactor=redactor, clock=clock)
-            self._ear = _Ear(make(), make, tags, clock)
+            make = partial(
+                Writer, Path(store), redactor=redactor, spans=telemetry, clock=clock
+            )
+            self._ear = _Ear(make(), make, tags, Tracing(telemetry, propagate), clock)
         self._hold = _Hold()
         # As the process ends, all are sealed at once.
         weakref.finalize(self._hold, _seal_aside, self._ear).atexit = False
@@ -165,6 +183,7 @@ class _Ear:
         writer: takes the records.
         make: makes another one, after that was closed; None where it is not ours.
         tags: of every exchange.
+        tracing: where in traces they are.
         clock: of their times.
     """
 
@@ -173,6 +192,7 @@ class _Ear:
         writer: Writer,
         make: Callable[[], Writer] | None,
         tags: Mapping[str, str],
+        tracing: Tracing,
         clock: Clock,
     ) -> None:
         self.clock = clock
@@ -183,7 +203,8 @@ class _Ear:
         """Exchanges whose client did, and when."""
         self._writer: Writer | None = writer
         self._make = make
-        self._tags = dict(tags)
+        self._tags = {semconv.MODE: semconv.CLIENT, **tags}
+        self._tracing = tracing
         self._latest_start = 0
         self._lock = Lock()
         self._sealing = Lock()
@@ -196,8 +217,8 @@ class _Ear:
         heard.begin(request)
         return heard
 
-    def tap(self, head: RequestHead, url: str, t0_ns: int) -> Tap:
-        """Return the tap of a new exchange, which it has told how that begins."""
+    def tap(self, head: RequestHead, url: str, t0_ns: int) -> tuple[Tap, Headers]:
+        """Begin an exchange; return its tap, and the headers with which it is sent."""
         with self._lock:
             writer = self._writer
             if writer is None:
@@ -208,22 +229,22 @@ class _Ear:
             started_at = max(self.clock.wall_at(t0_ns), self._latest_start + 1)
             self._latest_start = started_at
         exchange_id = uuid7(started_at)
-        parent = parse_traceparent(head.headers)
-        context = exchange_context(exchange_id, parent)
+        place = self._tracing.place(exchange_id, head.headers)
         tap = writer.tap(exchange_id, t0_ns)
         tap.opened(
             Opening(
                 recorder_id=writer.recorder_id,
                 started_at=started_at,
                 url=url,
-                request=head,
-                trace_id=context.trace_id,
-                span_id=context.span_id,
-                parent_span_id=parent.span_id if parent else "",
+                request=replace(head, headers=place.headers),
+                trace_id=place.context.trace_id,
+                span_id=place.context.span_id,
+                parent_span_id=place.parent_span_id,
                 tags=self._tags,
+                trace_flags=place.flags,
             )
         )
-        return tap
+        return tap, place.headers
 
     def settle(self) -> None:
         """End what was forgotten."""
@@ -307,6 +328,7 @@ class _Heard:
         self._ear = ear
         self._t0_ns = t0_ns
         self._tap: Tap | None = None  # none where not even the beginning was recorded
+        self._headers: Headers | None = None  # of the request, where they are others
         stream = request.stream
         self._content = stream if isinstance(stream, self.library.ByteStream) else ()
         self._is_sent = False
@@ -319,9 +341,11 @@ class _Heard:
         """Tell of the request's head."""
         self._ear.settle()
         head, url = request_head(request), str(request.url)
-        tap = self._ear.tap(head, url, self._t0_ns)
+        tap, headers = self._ear.tap(head, url, self._t0_ns)
         self._ear.open[tap.exchange_id] = self
         self._tap = tap
+        if headers != head.headers:
+            self._headers = headers
 
     # The request's body.
 
@@ -332,6 +356,8 @@ class _Heard:
         """
         passed, library = copy.copy(request), self.library
         passed.extensions = request.extensions
+        if self._headers is not None:
+            passed.headers = library.Headers(raw_headers(self._headers))
         body = _RequestEar(self)
         passed.stream = stream_of(library, _Body)(request.stream, body, None)
         return passed

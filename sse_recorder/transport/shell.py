@@ -66,6 +66,13 @@ def headers_of(raw: Iterable[tuple[bytes, bytes]]) -> Headers:
     )
 
 
+def raw_headers(headers: Headers) -> list[tuple[bytes, bytes]]:
+    """Return headers as the libraries have them."""
+    return [
+        (name.encode("latin-1"), value.encode("latin-1")) for name, value in headers
+    ]
+
+
 def request_head(request: Any) -> RequestHead:
     """Return the head that a request has on the wire."""
     # The library sends the extension in place of the path, if there is one.

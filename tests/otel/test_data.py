@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sse_recorder.otel import clean
+from sse_recorder.otel.data import mode_of
 
 
 @pytest.mark.parametrize(
@@ -26,3 +27,18 @@ def test_text_of_a_peer_is_cleaned_and_cut(
 ) -> None:
     """No control characters, no half characters, at most 256 bytes."""
     assert clean(text) == cleaned
+
+
+@pytest.mark.parametrize(
+    ("tags", "mode"),
+    [
+        ({}, "proxy"),
+        ({"sse_recorder.mode": "client", "a": "b"}, "client"),
+        ({"sse_recorder.mode": "\x00"}, "proxy"),
+    ],
+)
+def test_a_tag_tells_what_was_recorded_within_a_client(
+    tags: dict[str, str], mode: str
+) -> None:
+    """Anything else is a proxy's."""
+    assert mode_of(tags) == mode

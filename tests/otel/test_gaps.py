@@ -17,7 +17,7 @@ from otlp_receiver import otlp_receiver, points
 
 from sse_recorder.clock import FakeClock
 from sse_recorder.otel import StreamFacts
-from sse_recorder.otel.gaps import SERIES_MAX, Gaps
+from sse_recorder.otel.gaps import SERIES_MAX, Gaps, PlainGaps
 from sse_recorder.semconv import GAP_BUCKETS
 
 NAME = "sse_recorder.client.time_per_output_chunk"
@@ -122,3 +122,20 @@ def test_they_arrive_as_the_collector_prefers(
     assert [one.count for one in points(metric)] == [2]
     expected = AggregationTemporality[preferred.upper()].value
     assert metric.histogram.aggregation_temporality == expected
+
+
+def test_plain_ones_are_the_sdks_own() -> None:
+    """They have the same buckets and the same sums, and views see them."""
+    reader = InMemoryMetricReader()
+    meter = MeterProvider([reader], shutdown_on_exit=False).get_meter("test")
+    ours, plain = Gaps(), PlainGaps(meter)
+    for gaps in (ours, plain):
+        gaps.add(NAME, GAP_BUCKETS, {"a": 1}, [1_000_000, 3_000_000])
+        gaps.add(NAME, GAP_BUCKETS, {"a": 1}, [2_000_000_000])
+        gaps.add("none", GAP_BUCKETS, {}, [])
+    data = reader.get_metrics_data()
+    assert data is not None
+    theirs, mine = point(data, NAME), ours._metrics()[0].data.data_points[0]
+    assert list(theirs.bucket_counts) == mine.bucket_counts  # type: ignore[union-attr]
+    assert theirs.sum == pytest.approx(mine.sum)  # type: ignore[union-attr]
+    assert list(theirs.explicit_bounds) == list(GAP_BUCKETS)

@@ -100,3 +100,13 @@ def test_ids_are_derived_and_tools_stay_where_they_are() -> None:
     assert one == spans(exchange(), FIVE_CALLS, view=BOTH)
     assert [span.parent_span_id for span in one[1:6]] == [OWN_SPAN] * 5
     assert one[6].span_id == derive_span_id(exchange().exchange_id, "server")
+
+
+def test_within_a_client_there_is_no_server() -> None:
+    """The exchange stays below the client's span, which is of the same process."""
+    found = told(tags={"sse_recorder.mode": "client"})
+    assert set(found) == {"own", "http client"}
+    own, client = found["own"], found["http client"]
+    assert (own.parent_span_id, client.parent_span_id) == (PARENT, own.span_id)
+    assert own.attributes["sse_recorder.mode"] == "client"
+    assert not any(span.has_remote_parent for span in found.values())

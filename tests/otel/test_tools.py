@@ -52,6 +52,14 @@ def test_an_answered_call_is_beside_its_exchanges_and_links_to_both() -> None:
     assert span.attributes["sse_recorder.tool.result_exchange.id"] == NEXT_ID
 
 
+def test_a_parent_within_the_same_process_is_not_remote() -> None:
+    """Where the client recorded its own exchange."""
+    near = Origin.of(ID, exchange(tags={"sse_recorder.mode": "client"}))
+    assert answered_span(ANSWERED, ORIGIN, NEXT, View()).has_remote_parent
+    span = answered_span(ANSWERED, near, NEXT, View())
+    assert (span.parent_span_id, span.has_remote_parent) == (PARENT, False)
+
+
 def test_a_next_request_that_is_not_known_costs_only_its_link() -> None:
     """Of exchanges that are forgotten, or in another store, one link is left."""
     span = answered_span(ANSWERED, ORIGIN, None, View())

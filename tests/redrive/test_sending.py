@@ -203,7 +203,7 @@ def test_answers_are_tagged_with_what_they_are_of(tmp_path: Path) -> None:
         }
         for number, (answer,) in found.items():
             tags = {TAG: exchange_id(number), RUN_TAG: redrive.run_id}
-            assert answer.tags == tags
+            assert answer.tags == {"sse_recorder.mode": "client", **tags}
             assert answer.outcome is Outcome.COMPLETE
 
 

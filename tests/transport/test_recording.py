@@ -62,7 +62,7 @@ def test_what_is_recorded_is_what_the_client_got(
         assert (one.status, one.reason, one.http_version) == (200, "Fine", "1.1")
         raw = [(k.decode(), v.decode()) for k, v in read.response.headers.raw]
         assert one.response_headers == tuple(raw)
-        assert one.tags == {"a": "b"}
+        assert one.tags == {"a": "b", "sse_recorder.mode": "client"}
         assert one.trace_id == one.exchange_id.replace("-", "")
         times = [one.sent_ns, one.headers_ns, *[c.at_ns for c in chunks], one.ended_ns]
         assert times == sorted(filter(None, times))
