@@ -33,11 +33,15 @@ _IN_TERMINAL: Final = 'exec "$@" <"$0" >"$0" 2>&1'
 class Terminal:
     """What a program shows, and the keys of who sits before it."""
 
-    def __init__(self, process: subprocess.Popen[bytes], master: int) -> None:
+    def __init__(
+        self, process: subprocess.Popen[bytes], master: int, slave: int
+    ) -> None:
         self.process = process
         self.shown = ""
         """All that came, carriage returns left out."""
         self._master = master
+        # Ours, too: before the program has it, a terminal would be gone without it.
+        self._slave: int | None = slave
         self._seen = 0
 
     def type(self, *keys: str) -> None:
@@ -53,9 +57,16 @@ class Terminal:
 
     def wait(self) -> int:
         """Return the exit code with which the program ends."""
+        self.leave()
         while self._read():
             pass
         return self.process.wait(PATIENCE_S)
+
+    def leave(self) -> None:
+        """Let the terminal end with the program."""
+        if self._slave is not None:
+            os.close(self._slave)
+            self._slave = None
 
     def _read(self) -> bool:
         ready, _, _ = select.select([self._master], [], [], PATIENCE_S)
@@ -78,11 +89,12 @@ def terminal(*program: str, cwd: Path, env: Mapping[str, str]) -> Iterator[Termi
         env=env,
         start_new_session=True,
     ) as process:
+        made = Terminal(process, master, slave)
         try:
-            yield Terminal(process, master)
+            yield made
         finally:
             if process.poll() is None:
                 process.kill()
             process.wait(PATIENCE_S)
-            os.close(slave)
+            made.leave()
             os.close(master)

@@ -66,7 +66,9 @@ def test_ctrl_c_ends_a_query_and_what_is_typed_but_not_the_prompt(
 ) -> None:
     """The next statement has nothing of it."""
     with prompt(tmp_path, "--format", "csv") as started:
-        started.type("SELECT 1,\n", "2 AS lost", CTRL_C)
+        started.type("SELECT 1,\n", "2 AS lost")
+        started.until("2 AS lost")
+        started.type(CTRL_C)
         started.until("sql> ")
         threads = Path(f"/proc/{started.process.pid}/task")
         idle = len(list(threads.iterdir()))
