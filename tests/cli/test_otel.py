@@ -23,6 +23,7 @@ from sse_recorder.cli.otel import group
 from sse_recorder.demo import AgentServer
 from sse_recorder.errors import SSERecorderError
 from sse_recorder.store.store import Store
+from sse_recorder.trace import exchange_context
 
 GENERAL = "OTEL_EXPORTER_OTLP_ENDPOINT"
 NOTHING: Mapping[str, str] = {}
@@ -199,7 +200,7 @@ def test_a_replay_is_a_servers_work_and_nobodys_call(tmp_path: Path) -> None:
         metrics = receiver.metrics
     assert (span.name, span.kind) == ("POST", "server")
     (link,) = span.links
-    derived = exchange.trace_id or exchange.exchange_id.replace("-", "")
+    derived = exchange.trace_id or exchange_context(exchange.exchange_id, None).trace_id
     assert (link.trace_id, link.kind) == (derived, "recorded")
     assert span.trace_id != link.trace_id
     expected = {
