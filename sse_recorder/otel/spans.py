@@ -28,7 +28,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 from http import HTTPStatus
 from typing import Final
 from urllib.parse import urlsplit
@@ -36,7 +35,7 @@ from urllib.parse import urlsplit
 from sse_recorder import semconv
 from sse_recorder.dialects.conversations import CROSS_REQUEST
 from sse_recorder.exchange import END_OF_FILE, RESET, Exchange, Outcome, ToolCall
-from sse_recorder.otel.compat import compat_attributes
+from sse_recorder.otel.compat import compatible
 from sse_recorder.otel.content import content_attributes, messages_of
 from sse_recorder.otel.data import SpanData, Value, clean, present
 from sse_recorder.otel.http import with_http_spans
@@ -126,20 +125,13 @@ def spans(
         name = method_of(exchange.method, unknown="HTTP")
         end_ns = _last_heard_ns(exchange)
         found = with_http_spans(exchange, found, name, end_ns)
-    if view.compat:
-        found = [_compatible(span, view) for span in found]
-    return found
+    return [compatible(span, view.compat) for span in found]
 
 
 def _carried(span: SpanData, root: SpanData, message: Message) -> SpanData:
     tool_id = str(span.attributes.get(semconv.GEN_AI_TOOL_CALL_ID))
     parent = message.parents.get(tool_id)
     return carried_span(span, root, parent) if parent else span
-
-
-def _compatible(span: SpanData, view: View) -> SpanData:
-    added = present(compat_attributes(span, view.compat))
-    return replace(span, attributes={**span.attributes, **added})
 
 
 def inbound(exchange: Exchange) -> TraceContext | None:
@@ -173,7 +165,7 @@ def _root(
         attributes = {**found, **present(attributes)}
     if view.content_on_spans and operation.is_genai:
         contents = messages_of(exchange, operation, facts, tool_calls)
-        attributes |= content_attributes(contents)
+        attributes |= content_attributes(contents, facts.unheard_bytes)
     kept = present(attributes)
     return SpanData(
         name=_name(exchange, operation, message, kept),

@@ -22,6 +22,7 @@ from typing import Final, NamedTuple
 from sse_recorder import dialects, semconv
 from sse_recorder.dialects.conversations import CROSS_REQUEST
 from sse_recorder.exchange import Exchange, Opening, ToolCall
+from sse_recorder.otel.compat import compatible
 from sse_recorder.otel.content import content_attributes, parsed
 from sse_recorder.otel.data import Link, SpanData, Value, clean, present
 from sse_recorder.otel.view import View
@@ -143,7 +144,7 @@ def answered_span(
     attributes = _attributes(call, view) | {
         semconv.TOOL_RESULT_EXCHANGE_ID: call.result_exchange_id
     }
-    return SpanData(
+    span = SpanData(
         name=tool_span_name(call.tool_name),
         kind="internal",
         trace_id=origin.trace_id,
@@ -155,6 +156,7 @@ def answered_span(
         links=tuple(links),
         has_remote_parent=origin.parent_span_id is not None,
     )
+    return compatible(span, view.compat)
 
 
 def carried_span(span: SpanData, root: SpanData, parent: tuple[str, str]) -> SpanData:
