@@ -29,6 +29,9 @@ from sse_recorder.errors import UsageError
 
 SCHEMA_URL: Final = "https://opentelemetry.io/schemas/1.41.1"
 
+SCOPE: Final = "sse_recorder"
+"""What says all of it: the instrumentation scope."""
+
 # Stable, of the semantic conventions.
 ERROR_TYPE: Final = "error.type"
 EXCEPTION_TYPE: Final = "exception.type"

@@ -16,6 +16,7 @@ from itertools import pairwise
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final
 
+from sse_recorder import semconv
 from sse_recorder.clock import SYSTEM, Clock
 
 if TYPE_CHECKING:
@@ -23,10 +24,15 @@ if TYPE_CHECKING:
         HistogramDataPoint,
         Metric,
         MetricsData,
+        ResourceMetrics,
     )
 
 SERIES_MAX: Final = 2_000
 """Distinct sets of attributes of one histogram, as in the SDK; more are left out."""
+
+
+def _has_ours(owner: ResourceMetrics) -> bool:
+    return any(scope.scope.name == semconv.SCOPE for scope in owner.scope_metrics)
 
 
 class _Series:
@@ -108,15 +114,27 @@ class Gaps:
                 series.add(gaps_ns)
 
     def joined(self, data: MetricsData) -> MetricsData:
-        """Return what was collected with these among it."""
-        found = self._metrics()
-        if not found or not data.resource_metrics:
+        """Return what was collected with these among what is ours.
+
+        Where nothing else of ours is, they wait for the next time.
+        """
+        if not any(map(_has_ours, data.resource_metrics)):
             return data
-        first, *others = data.resource_metrics
-        scope, *scopes = first.scope_metrics
-        scope = replace(scope, metrics=[*scope.metrics, *found])
-        first = replace(first, scope_metrics=[scope, *scopes])
-        return replace(data, resource_metrics=[first, *others])
+        if not (found := self._metrics()):
+            return data
+        owners = [
+            replace(
+                owner,
+                scope_metrics=[
+                    replace(scope, metrics=[*scope.metrics, *found])
+                    if scope.scope.name == semconv.SCOPE
+                    else scope
+                    for scope in owner.scope_metrics
+                ],
+            )
+            for owner in data.resource_metrics
+        ]
+        return replace(data, resource_metrics=owners)
 
     def _metrics(self) -> list[Metric]:
         from opentelemetry.sdk.metrics.export import (

@@ -116,7 +116,7 @@ class Telemetry:
         self.recipe: Recipe | None = None
         """What it was made of; None where that was no environment."""
         self._scope = InstrumentationScope(
-            "sse_recorder", __version__, view.words.schema_url or ""
+            semconv.SCOPE, __version__, view.words.schema_url or ""
         )
         self._origins: OrderedDict[str, tuple[Origin, bool]] = OrderedDict()
         """Where exchanges are in their traces, and whether those are sampled: of the
