@@ -99,7 +99,7 @@ class Delivery:
         self._lock = threading.Lock()
         self._expected = 0
         self._delivered = 0
-        self._failed = 0
+        self._lost = 0
         self._complained_ns: int | None = None
 
     @property
@@ -108,16 +108,15 @@ class Delivery:
         with self._lock:
             return self._expected - self._delivered
 
-    @property
-    def failed(self) -> int:
-        """What was in batches that the collector did not take."""
-        with self._lock:
-            return self._failed
-
     def expect(self, count: int) -> None:
         """Count what was handed over."""
         with self._lock:
             self._expected += count
+
+    def lose(self, count: int) -> None:
+        """Count what there was no room for."""
+        with self._lock:
+            self._lost += count
 
     def export(self, batch: Any, **options: Any) -> Any:
         """Send a batch; what goes wrong is counted and never raised."""
@@ -137,7 +136,7 @@ class Delivery:
                 self._delivered += size
         elif not self.is_over:  # else `close` has told already
             with self._lock:
-                self._failed += size
+                self._lost += size
             reason = heard[0] if heard else "the exporter does not say why"
             if self._switch and _NO_PLACE.search(reason):
                 self._give_up(reason)
@@ -170,7 +169,7 @@ class Delivery:
         """Log that something is being lost, at most once a minute."""
         now_ns = self._clock.monotonic_ns()
         with self._lock:
-            since, lost = self._complained_ns, self._failed
+            since, lost = self._complained_ns, self._lost
             if since is not None and now_ns - since < _COMPLAINT_INTERVAL_NS:
                 return
             self._complained_ns = now_ns

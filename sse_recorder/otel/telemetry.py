@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -138,6 +138,8 @@ class Telemetry:
         from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExportResult
 
         delivery = Delivery(exporter, clock, failure=SpanExportResult.FAILURE)
+        self._queue: deque[object] = deque()
+        """The spans that wait to be sent."""
         if exporter is None:
             return delivery, None
         self._deliveries.append(delivery)
@@ -145,6 +147,9 @@ class Telemetry:
             cast("SpanExporter", delivery), meter_provider=self._meter_provider
         )
         self._shutdowns.append((processor.shutdown, CLOSE_TIMEOUT_S))
+        # It tells of what it displaces in a log of its own at most, and not how many.
+        inner = getattr(processor, "_batch_processor", None)
+        self._queue = getattr(inner, "_queue", self._queue)
         return delivery, processor
 
     def _metrics_to(
@@ -330,12 +335,15 @@ class Telemetry:
         if self._processor is None:
             return
         self._delivery.expect(len(found))
-        with listening() as heard:
+        displaced = 0
+        with listening():
             # The exchange goes last: a full queue loses its oldest spans.
             for span in reversed(found):
+                displaced += len(self._queue) == self._queue.maxlen
                 self._processor.on_end(self._finished(span))
-        if heard:
-            self._delivery.complain(heard[0])
+        if displaced:
+            self._delivery.lose(displaced)
+            self._delivery.complain("the queue is full")
 
     def send(self, found: Sequence[SpanData]) -> bool:
         """Send spans now, and wait; False if the collector did not take them."""
