@@ -35,7 +35,7 @@ from sse_recorder.otel.operation import Operation
 from sse_recorder.otel.stream import StreamFacts
 
 CONTENT_BYTES_MAX: Final = 16 << 10
-"""Of one attribute with content.  A batch has 512 spans, and collectors take 4 MiB."""
+"""Of one attribute with content.  With its messages a span has three."""
 
 # Texts are cut to the first of these that makes the whole fit, lists to the second.
 _CUTS: Final = (

@@ -82,10 +82,11 @@ def send(found: Iterable[list[SpanData]], telemetry: Telemetry) -> tuple[int, in
     The first batch that is not taken is the last that is tried.
     """
     delivered, batch = 0, list[SpanData]()
+    size = telemetry.batch_size("OTEL_BSP_MAX_EXPORT_BATCH_SIZE") or BATCH_SIZE
     for more in found:
         batch += more
-        while len(batch) >= BATCH_SIZE:
-            part, batch = batch[:BATCH_SIZE], batch[BATCH_SIZE:]
+        while len(batch) >= size:
+            part, batch = batch[:size], batch[size:]
             if not telemetry.send(part):
                 return delivered, len(part) + len(batch)
             delivered += len(part)

@@ -23,7 +23,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Self, cast
 
-from sse_recorder import __version__, semconv
+from sse_recorder import __version__, config, semconv
 from sse_recorder.clock import SYSTEM, Clock
 from sse_recorder.errors import UsageError
 from sse_recorder.exchange import Exchange, Headers, Opening, ToolCall, uuid7
@@ -56,6 +56,10 @@ CLOSE_TIMEOUT_S: Final = 5.0
 METRICS_TIMEOUT_S: Final = 1.0
 """How long metrics are waited for at the end.  There are always some, and who stops a
 recorder beside a collector that is down is not to wait for those."""
+
+CONTENT_BATCH_SIZE: Final = 64
+"""Of spans or events with content, of which one may have 48 KiB: many collectors refuse
+what is larger than 4 MiB."""
 
 ORIGINS_MAX: Final = 10_000
 """Exchanges that are kept in mind, in case a call of theirs is answered."""
@@ -144,7 +148,9 @@ class Telemetry:
             return delivery, None
         self._deliveries.append(delivery)
         processor = BatchSpanProcessor(
-            cast("SpanExporter", delivery), meter_provider=self._meter_provider
+            cast("SpanExporter", delivery),
+            max_export_batch_size=self.batch_size("OTEL_BSP_MAX_EXPORT_BATCH_SIZE"),
+            meter_provider=self._meter_provider,
         )
         self._shutdowns.append((processor.shutdown, CLOSE_TIMEOUT_S))
         # It tells of what it displaces in a log of its own at most, and not how many.
@@ -205,7 +211,11 @@ class Telemetry:
         provider = LoggerProvider(self._resource, shutdown_on_exit=False)
         provider.add_log_record_processor(
             BatchLogRecordProcessor(
-                cast("LogRecordExporter", delivery), meter_provider=self._meter_provider
+                cast("LogRecordExporter", delivery),
+                max_export_batch_size=self.batch_size(
+                    "OTEL_BLRP_MAX_EXPORT_BATCH_SIZE"
+                ),
+                meter_provider=self._meter_provider,
             )
         )
         self._shutdowns.append((provider.shutdown, CLOSE_TIMEOUT_S))
@@ -254,6 +264,15 @@ class Telemetry:
             ) from error
         made.recipe = Recipe(environ=dict(environ), view=view)
         return made
+
+    def batch_size(self, variable: str) -> int | None:
+        """Return how much is sent at once; None for what the SDK says.
+
+        Args:
+            variable: says so, too, and goes before.
+        """
+        is_said = bool(config.environment().get(variable, "").strip())
+        return CONTENT_BATCH_SIZE if self.view.has_content and not is_said else None
 
     def context(self, exchange_id: str, headers: Headers) -> TraceContext:
         """Return the position of a new exchange in its trace, to be sent upstream.

@@ -39,7 +39,9 @@ from sse_recorder import __version__, semconv
 from sse_recorder.clock import SYSTEM
 from sse_recorder.exchange import Headers, Opening, Outcome, RequestHead, uuid7
 from sse_recorder.otel import Origin, Telemetry, View, answered_span, spans
+from sse_recorder.otel.export import send
 from sse_recorder.otel.telemetry import ORIGINS_MAX
+from sse_recorder.otel.view import CONTENT_VARIABLE
 from sse_recorder.trace import TraceContext, derive_span_id
 
 
@@ -336,6 +338,20 @@ def test_a_full_queue_keeps_the_newest_and_says_so(
     (line,) = caplog.records
     assert line.name == "sse_recorder.otel"
     assert "the queue is full); 2 are lost so far" in line.getMessage()
+
+
+def test_what_has_content_is_sent_in_small_batches() -> None:
+    """So much as fits into what collectors take at once, live and from a store."""
+    long = json.dumps("x" * 16_000)
+    calls = [tool_call(seq, arguments=long, result=long) for seq in range(150)]
+    with otlp_receiver() as receiver:
+        sender = telemetry(receiver.endpoint, **{CONTENT_VARIABLE: "SPAN_ONLY"})
+        sender.emit(exchange(), calls)
+        again = spans(exchange(), calls, view=sender.view)
+        assert send([again], sender) == (151, 0)
+        assert sender.close() == 0
+        assert len(receiver.spans(count=302)) == 302
+        assert max(map(len, receiver.all_bodies)) < 4 << 20
 
 
 @pytest.mark.parametrize("status", [503, 429])
