@@ -40,7 +40,7 @@ from sse_recorder.otel.content import content_attributes, messages_of
 from sse_recorder.otel.data import SpanData, Value, clean, present
 from sse_recorder.otel.http import with_http_spans
 from sse_recorder.otel.mcp import Message, mcp_attributes, message_of
-from sse_recorder.otel.operation import Operation, operation_of, without_userinfo
+from sse_recorder.otel.operation import Operation, operation_of, without_credentials
 from sse_recorder.otel.request import request_attributes
 from sse_recorder.otel.stream import NOTHING_HEARD, STALL_NS, StreamFacts
 from sse_recorder.otel.tools import (
@@ -302,7 +302,7 @@ def server_attributes(url: str) -> dict[str, Value | None]:
     except ValueError:  # not a URL, or no port of this world
         return {}
     return {
-        semconv.URL_FULL: clean(without_userinfo(parts), URL_BYTES_MAX),
+        semconv.URL_FULL: clean(without_credentials(url), URL_BYTES_MAX),
         semconv.SERVER_ADDRESS: clean(parts.hostname),
         semconv.SERVER_PORT: port if parts.hostname else None,
     }

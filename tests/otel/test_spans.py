@@ -439,6 +439,7 @@ def test_ids_that_were_not_recorded_are_derived() -> None:
     ("url", "full", "address", "port"),
     [
         ("https://u:p@a.example/x?k=v", "https://a.example/x?k=v", "a.example", 443),
+        ("https://a/?sig=S&q=1", "https://a/?sig=[redacted]&q=1", "a", 443),
         ("http://u@[::1]:81/", "http://[::1]:81/", "::1", 81),
         ("http://a:99999/", None, None, None),
         ("/only/a/path", "/only/a/path", None, None),
