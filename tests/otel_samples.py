@@ -39,6 +39,7 @@ def exchange(**changes: Any) -> Exchange:
         dialect="meibel",
         session_id="s-1",
         outcome=Outcome.COMPLETE,
+        first_event_ns=200 * MS,
         first_content_ns=250 * MS,
         ended_ns=2_000 * MS,
         frame_count=9,

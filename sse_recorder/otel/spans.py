@@ -233,11 +233,11 @@ def _genai_attributes(
         semconv.GEN_AI_RESPONSE_FINISH_REASONS: _finish_reasons(
             exchange, facts, operation, view
         ),
-        semconv.GEN_AI_RESPONSE_TIME_TO_FIRST_CHUNK: _seconds(
-            exchange.first_content_ns
-        ),
-        semconv.RESPONSE_TIME_TO_FIRST_OUTPUT: _seconds(facts.first_output_ns),
     }
+    if exchange.first_event_ns is not None:  # what comes in one piece has no first one
+        first_ns, output_ns = exchange.first_content_ns, facts.first_output_ns
+        found[semconv.GEN_AI_RESPONSE_TIME_TO_FIRST_CHUNK] = _seconds(first_ns)
+        found[semconv.RESPONSE_TIME_TO_FIRST_OUTPUT] = _seconds(output_ns)
     if operation.is_inference:
         found[semconv.GEN_AI_RESPONSE_ID] = clean(facts.response_id)
     if operation.name == semconv.FETCH_RESPONSE:
