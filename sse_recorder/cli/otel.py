@@ -19,9 +19,9 @@ from sse_recorder import analytics, config
 from sse_recorder.cli.base import counted, option, say
 from sse_recorder.cli.telemetry import telemetry_options
 from sse_recorder.errors import SSERecorderError, UsageError
-from sse_recorder.otel import SpanData, Telemetry, View
+from sse_recorder.otel import SpanData, Telemetry, View, clean
 from sse_recorder.otel.export import rebuilt, send
-from sse_recorder.otel.settings import sampler_of
+from sse_recorder.otel.settings import is_url, sampler_of
 from sse_recorder.store.store import Store, source_and_id
 
 _GENERAL: Final = "OTEL_EXPORTER_OTLP_ENDPOINT"
@@ -97,17 +97,23 @@ def export(
         telemetry.close(timeout_s=1)
     if left:
         raise SSERecorderError(
-            f"the collector took {counted(delivered, 'span')} and then no more; see"
-            " that it is there, and run this again: what arrived is not doubled"
+            f"the collector took {counted(delivered, 'span')} and then no more"
+            f" ({telemetry.refusal}); see that it is there, and run this again: what"
+            " arrived is not doubled"
         )
     say(f"Sent {counted(delivered, 'span')}.")
 
 
 def _telemetry(environ: dict[str, str], endpoint: str | None, view: View) -> Telemetry:
     if endpoint is not None:
-        environ.pop(_OF_TRACES, None)
-        environ.pop("OTEL_SDK_DISABLED", None)
-        environ[_GENERAL] = endpoint
+        if not is_url(endpoint):
+            raise UsageError(
+                f"--endpoint {clean(endpoint)!r} is no http:// or https:// URL; give"
+                " one such as http://127.0.0.1:4318"
+            )
+        for name in (_OF_TRACES, "OTEL_TRACES_EXPORTER", "OTEL_SDK_DISABLED"):
+            environ.pop(name, None)
+        environ[_GENERAL] = endpoint.rstrip("/").removesuffix("/v1/traces")
     environ |= {"OTEL_METRICS_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "none"}
     telemetry = Telemetry.from_environment(environ, view=view)
     if telemetry is None:

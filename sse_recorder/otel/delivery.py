@@ -86,6 +86,10 @@ class Delivery:
     ) -> None:
         self.is_over = False
         """Nothing is sent any more."""
+        self.refusal: str | None = None
+        """Why the latest batch was not taken."""
+        self.is_silent = False
+        """Whoever sends says what comes of it."""
         self.joined: Callable[[Any], Any] | None = None
         """What adds to a batch on its way."""
         # What a reader of metrics asks its exporter for.
@@ -138,6 +142,7 @@ class Delivery:
             with self._lock:
                 self._lost += size
             reason = heard[0] if heard else "the exporter does not say why"
+            self.refusal = harmless(reason)
             if self._switch and _NO_PLACE.search(reason):
                 self._give_up(reason)
             else:
@@ -151,7 +156,7 @@ class Delivery:
             "%s are not sent any more, for the collector does not take them (%s). "
             "Set %s=none, or give them an endpoint of their own.",
             self._what,
-            _harmless(reason),
+            harmless(reason),
             self._switch,
         )
 
@@ -167,6 +172,8 @@ class Delivery:
 
     def complain(self, reason: str) -> None:
         """Log that something is being lost, at most once a minute."""
+        if self.is_silent:
+            return
         now_ns = self._clock.monotonic_ns()
         with self._lock:
             since, lost = self._complained_ns, self._lost
@@ -174,14 +181,14 @@ class Delivery:
                 return
             self._complained_ns = now_ns
         _logger.warning(
-            "%s do not reach the collector (%s); %srecording goes on. "
+            "%s do not reach the collector (%s); %snothing else waits for them. "
             "Check OTEL_EXPORTER_OTLP_ENDPOINT.",
             self._what,
-            _harmless(reason),
+            harmless(reason),
             f"{lost:,} are lost so far; " if lost else "",
         )
 
 
-def _harmless(reason: str) -> str | None:
-    # A query of the endpoint may be a key.
+def harmless(reason: str) -> str | None:
+    """Return a reason that people may see: the endpoint's query may be a key."""
     return clean(re.sub(r"\?\S*", "?…", reason))

@@ -364,11 +364,17 @@ class Telemetry:
             self._delivery.lose(displaced)
             self._delivery.complain("the queue is full")
 
+    @property
+    def refusal(self) -> str | None:
+        """Why the collector did not take what was sent last."""
+        return self._delivery.refusal
+
     def send(self, found: Sequence[SpanData]) -> bool:
         """Send spans now, and wait; False if the collector did not take them."""
         from opentelemetry.sdk.trace.export import SpanExportResult
 
         self._delivery.expect(len(found))
+        self._delivery.is_silent = True
         result = self._delivery.export([self._finished(span) for span in found])
         return result is SpanExportResult.SUCCESS
 

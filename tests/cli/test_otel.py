@@ -84,11 +84,15 @@ def test_a_dry_run_shows_everything_in_lines(store: str) -> None:
 def test_spans_are_sent_where_the_option_or_the_variable_says(
     store: str,
 ) -> None:
-    """The option goes before the variable; metrics are not sent again."""
+    """The option goes before the variables; metrics are not sent again."""
     with otlp_receiver() as receiver:
         _, said_ = exported(
-            *(store, "--endpoint", receiver.endpoint),
-            env={"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://127.0.0.1:1/v1/traces"},
+            *(store, "--endpoint", f"{receiver.endpoint}/v1/traces"),
+            env={
+                "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://127.0.0.1:1/v1/traces",
+                "OTEL_TRACES_EXPORTER": "none",
+                "OTEL_SDK_DISABLED": "true",
+            },
         )
         assert said_ == "Sent 3 spans.\n"
         exported(store, env={GENERAL: receiver.endpoint})
@@ -106,12 +110,13 @@ def _halves(receiver: Receiver) -> tuple[list[bytes], list[bytes]]:
     ("args", "code", "says"),
     [
         ([], 2, "give --endpoint URL"),
-        (["--endpoint", "localhost:4318"], 2, "is not an http"),
+        (["--endpoint", "localhost:4318"], 2, "--endpoint 'localhost:4318' is no"),
         (["--endpoint", "http://127.0.0.1:1"], 3, "what arrived is not doubled"),
+        (["--endpoint", "http://127.0.0.1:1"], 3, "refused"),
         (["--dry-run", "--semconv", "genai-2"], 2, "genai-1.41"),
         (["--dry-run", "--where", "nonsense"], 2, "nonsense"),
     ],
-    ids=["nowhere", "no URL", "nobody there", "vocabulary", "where"],
+    ids=["nowhere", "no URL", "nobody there", "and why", "vocabulary", "where"],
 )
 def test_what_cannot_be_done_is_said(
     store: str, args: list[str], code: int, says: str
