@@ -94,7 +94,12 @@ def export(
     try:
         delivered, left = send(_spans(sources, where, telemetry), telemetry)
     finally:
-        telemetry.close(timeout_s=1)
+        missing = telemetry.close(timeout_s=1)
+    if missing and not left:
+        raise SSERecorderError(
+            f"the collector refused {missing:,} of {counted(delivered, 'span')}"
+            f" ({telemetry.refusal})"
+        )
     if left:
         raise SSERecorderError(
             f"the collector took {counted(delivered, 'span')} and then no more"

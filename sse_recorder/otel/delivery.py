@@ -17,6 +17,7 @@ from contextvars import ContextVar
 from typing import Any, Final
 
 from sse_recorder.clock import Clock
+from sse_recorder.otel.answers import refusals
 from sse_recorder.otel.data import clean
 
 # A collector that has no place for a signal says so by its status.
@@ -127,7 +128,7 @@ class Delivery:
         if self.is_over:
             return self._failure
         size = len(batch) if isinstance(batch, Sized) else 0
-        with listening() as heard:
+        with listening() as heard, refusals() as refused:
             try:
                 if self.joined is not None:
                     batch = self.joined(batch)
@@ -136,8 +137,13 @@ class Delivery:
                 heard.append(type(error).__name__)
                 result = self._failure
         if result is not self._failure:
+            count = sum(refusal.size for refusal in refused)
             with self._lock:
-                self._delivered += size
+                self._delivered += max(size - count, 0)
+                self._lost += count
+            if refused:
+                self.refusal = harmless(refused[0].reason)
+                self.complain(f"some are refused: {refused[0].reason}")
         elif not self.is_over:  # else `close` has told already
             with self._lock:
                 self._lost += size

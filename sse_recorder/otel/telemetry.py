@@ -21,9 +21,10 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Self, cast
 
-from sse_recorder import __version__, config, semconv
+from sse_recorder import __version__, semconv
 from sse_recorder.clock import SYSTEM, Clock
 from sse_recorder.errors import UsageError
 from sse_recorder.exchange import Exchange, Headers, Opening, ToolCall, uuid7
@@ -91,6 +92,7 @@ class Telemetry:
         view: how exchanges are told.
         resource: attributes of this process, over those that the SDK finds.
         sampler: decides per trace; by default as the client did, else always yes.
+        environ: the standard variables, where they say how large batches are.
         clock: paces the log.
     """
 
@@ -103,6 +105,7 @@ class Telemetry:
         view: View = PLAIN,
         resource: Mapping[str, str] | None = None,
         sampler: Sampler | None = None,
+        environ: Mapping[str, str] = MappingProxyType({}),
         clock: Clock = SYSTEM,
     ) -> None:
         from opentelemetry.sdk.resources import Resource
@@ -117,6 +120,7 @@ class Telemetry:
             }
         )
         self.view = view
+        self._environ = environ
         self.recipe: Recipe | None = None
         """What it was made of; None where that was no environment."""
         self._scope = InstrumentationScope(
@@ -255,6 +259,7 @@ class Telemetry:
                 view=view,
                 resource=resource_of(environ),
                 sampler=sampler_of(environ),
+                environ=environ,
                 clock=clock,
             )
         except ValueError as error:  # a timeout, a compression, the size of a queue
@@ -271,7 +276,7 @@ class Telemetry:
         Args:
             variable: says so, too, and goes before.
         """
-        is_said = bool(config.environment().get(variable, "").strip())
+        is_said = bool(self._environ.get(variable, "").strip())
         return CONTENT_BATCH_SIZE if self.view.has_content and not is_said else None
 
     def context(self, exchange_id: str, headers: Headers) -> TraceContext:

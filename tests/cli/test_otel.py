@@ -13,7 +13,7 @@ import pytest
 from cli.commands import client
 from click.testing import CliRunner
 from otel_samples import as_data
-from otlp_receiver import Receiver, otlp_receiver
+from otlp_receiver import Receiver, otlp_receiver, refusal
 from samples import called, finished, meibel_exchange, returned, said, store_with
 from support import command, environment
 
@@ -112,7 +112,7 @@ def _halves(receiver: Receiver) -> tuple[list[bytes], list[bytes]]:
         ([], 2, "give --endpoint URL"),
         (["--endpoint", "localhost:4318"], 2, "--endpoint 'localhost:4318' is no"),
         (["--endpoint", "http://127.0.0.1:1"], 3, "what arrived is not doubled"),
-        (["--endpoint", "http://127.0.0.1:1"], 3, "refused"),
+        (["--endpoint", "http://127.0.0.1:1"], 3, "and then no more ("),
         (["--dry-run", "--semconv", "genai-2"], 2, "genai-1.41"),
         (["--dry-run", "--where", "nonsense"], 2, "nonsense"),
     ],
@@ -126,6 +126,18 @@ def test_what_cannot_be_done_is_said(
     _, said_ = exported(store, *args, code=code, env=limits)
     assert says in said_
     assert "Traceback" not in said_
+    assert "(None)" not in said_
+
+
+def test_what_a_collector_refuses_is_said(store: str) -> None:
+    """A part of a batch, with its reason; and one that sends elsewhere took nothing."""
+    with otlp_receiver(answer=refusal(2, "too old")) as receiver:
+        _, said_ = exported(store, "--endpoint", receiver.endpoint, code=3)
+    assert said_ == "the collector refused 2 of 3 spans (too old)"
+    with otlp_receiver(status=302, headers=(("location", "/"),)) as receiver:
+        _, said_ = exported(store, "--endpoint", receiver.endpoint, code=3)
+    assert "took 0 spans" in said_
+    assert "it redirects" in said_
 
 
 def test_one_exchange_can_be_chosen(store: str) -> None:
