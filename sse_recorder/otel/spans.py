@@ -47,6 +47,7 @@ from sse_recorder.otel.tools import (
     TOOL_SPANS_MAX,
     bracketed,
     carried_span,
+    tool_content,
     tool_span,
     tool_span_name,
 )
@@ -166,6 +167,9 @@ def _root(
     if view.content_on_spans and operation.is_genai:
         contents = messages_of(exchange, operation, facts, tool_calls)
         attributes |= content_attributes(contents, facts.unheard_bytes)
+    if view.content_on_spans and message is not None and message.is_tool_itself:
+        for call in tool_calls[:1]:
+            attributes |= tool_content(call)
     kept = present(attributes)
     return SpanData(
         name=_name(exchange, operation, message, kept),
@@ -283,6 +287,7 @@ def _stream_attributes(
         semconv.STREAM_TIME_TO_FIRST_EVENT: _seconds(exchange.first_event_ns),
         semconv.STREAM_CONTENT_CHUNKS: facts.content_chunks or None,
         semconv.STREAM_KEEPALIVES: facts.keepalives or None,
+        semconv.STREAM_STATUSES: facts.statuses or None,
         semconv.STREAM_MAX_GAP: _seconds(longest and longest.length_ns),
         semconv.STREAM_MAX_GAP_STATE: longest and longest.state(exchange, tool_calls),
         semconv.STREAM_STALL_COUNT: len(stalls) if facts.is_stream else None,

@@ -107,6 +107,7 @@ class StreamFacts:
 
     content_chunks: int = 0
     keepalives: int = 0
+    statuses: int = 0
     first_output_ns: int | None = None
     """The first text."""
     completion_ns: int | None = None
@@ -179,6 +180,7 @@ class Listener:
     keeps_content: bool = False
     _content_chunks: int = 0
     _keepalives: int = 0
+    _statuses: int = 0
     _first_output_ns: int | None = None
     _counted_ns: int = 0
     _counted_kind: Kind | None = None
@@ -269,6 +271,8 @@ class Listener:
         if kind in _SAYS_NOTHING:
             if kind is Kind.CONNECTED:
                 self._note_telling(kind, data)
+            else:
+                self._statuses += 1
             return
         self._note_gap(Gap(self._counted_ns, at_ns, self._counted_kind))
         self._counted_ns, self._counted_kind = at_ns, kind
@@ -326,6 +330,7 @@ class Listener:
         return StreamFacts(
             content_chunks=self._content_chunks,
             keepalives=self._keepalives,
+            statuses=self._statuses,
             first_output_ns=self._first_output_ns,
             completion_ns=self._counted_ns if is_over and self._is_stream else None,
             said_ns=self._counted_ns,

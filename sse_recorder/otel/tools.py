@@ -199,13 +199,18 @@ def _attributes(call: ToolCall, view: View) -> dict[str, Value | None]:
         semconv.ERROR_TYPE: _ERRORS.get(call.status),
     }
     if view.content_on_spans:
-        result = call.result if call.status == "ok" else None
-        contents = {
-            semconv.GEN_AI_TOOL_CALL_ARGUMENTS: parsed(call.arguments),
-            semconv.GEN_AI_TOOL_CALL_RESULT: parsed(result),
-        }
-        found |= content_attributes(contents)
+        found |= tool_content(call)
     return found
+
+
+def tool_content(call: ToolCall) -> dict[str, Value | None]:
+    """Return what a tool was given and what it gave: that only if it went well."""
+    result = call.result if call.status == "ok" else None
+    contents = {
+        semconv.GEN_AI_TOOL_CALL_ARGUMENTS: parsed(call.arguments),
+        semconv.GEN_AI_TOOL_CALL_RESULT: parsed(result),
+    }
+    return content_attributes(contents)
 
 
 def _bracket(call: ToolCall, ended_ns: int) -> tuple[int, int]:

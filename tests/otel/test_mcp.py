@@ -9,7 +9,7 @@ import pytest
 from otel_samples import OWN_SPAN, TRACE, exchange, tool_call
 
 from sse_recorder.exchange import Exchange
-from sse_recorder.otel import Link, SpanData, spans
+from sse_recorder.otel import Link, SpanData, View, spans
 from sse_recorder.otel.stream import StreamFacts
 
 META_TRACE, META_SPAN = "c" * 32, "d" * 16
@@ -66,6 +66,17 @@ def test_the_call_of_a_tool_is_one_span() -> None:
     assert "gen_ai.provider.name" not in span.attributes
     assert "gen_ai.conversation.id" not in span.attributes
     assert span.status == "unset"
+
+
+def test_what_the_tool_was_given_and_gave_is_told_where_content_is() -> None:
+    """On the span of the method, where there is no other."""
+    shown = View(content_on_spans=True)
+    work = tool_call(arguments='{"q":1}', result='"r"')
+    (span,) = spans(posted(call()), [work], view=shown)
+    assert span.attributes["gen_ai.tool.call.arguments"] == '{"q":1}'
+    assert span.attributes["gen_ai.tool.call.result"] == '"r"'
+    (span,) = spans(posted(call()), [work])
+    assert not [name for name in span.attributes if "tool.call." in name]
 
 
 def test_a_result_that_is_an_error_is_an_error_of_the_tool() -> None:

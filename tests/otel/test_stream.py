@@ -65,6 +65,7 @@ def test_gaps_are_between_frames_that_say_something() -> None:
     assert facts.longest is not None
     assert facts.longest.length_ns == 6 * S
     assert facts.keepalives == 2
+    assert facts.statuses == 1
     assert facts.chunk_gaps == []
     assert facts.content_chunks == 1
 
