@@ -367,6 +367,8 @@ def _error_type(
     match exchange.outcome:
         case Outcome.UPSTREAM_ABORT:
             return semconv.STREAM_TRUNCATED
+        case Outcome.TIMEOUT if exchange.headers_ns is not None:
+            return semconv.STREAM_STALLED
         case Outcome.TIMEOUT:
             return semconv.TIMEOUT
         case Outcome.UPSTREAM_ERROR:

@@ -155,6 +155,11 @@ async def linger(peer: Peer) -> None:
     await peer.reader.read()  # until the recorder hangs up
 
 
+async def say_nothing(peer: Peer) -> None:
+    """Take a request, and do not answer."""
+    await peer.reader.read()  # until the recorder hangs up
+
+
 async def read_head(client: Peer, recorder: Recorder) -> None:
     """Ask, and wait for the head of the answer; the recorder's end ends the rest."""
     del recorder
@@ -195,11 +200,24 @@ async def leave(client: Peer, recorder: Recorder) -> None:
         (linger, leave, {}, None, "client_abort"),
         (linger, leave, {"on_client_abort": "finish"}, None, "client_abort"),
         (linger, read_some, {}, None, "incomplete"),
-        (linger, read_to_the_end, {"upstream_timeout_s": 0.1}, "timeout", "timeout"),
+        (
+            linger,
+            read_to_the_end,
+            {"upstream_timeout_s": 0.1},
+            "stream_stalled",
+            "timeout",
+        ),
+        (
+            say_nothing,
+            read_head,
+            {"upstream_timeout_s": 0.1},
+            "timeout",
+            "timeout",
+        ),
     ],
     ids=[
         *("complete", "cut", "refused", "reported", "vanished", "no HTTP"),
-        *("left", "finished", "stopped", "silent"),
+        *("left", "finished", "stopped", "silent", "silent from the start"),
     ],
 )
 def test_every_way_out_gives_one_span_and_no_content(
