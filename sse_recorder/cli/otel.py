@@ -89,6 +89,7 @@ def export(
         shown = Telemetry(None, view=view, sampler=sampler_of(environ))
         found = _spans(sources, where, shown)
         _print_lines(found) if format_ == "jsonl" else _print_trees(found)
+        _say_what_is_left_out(shown)
         return
     telemetry = _telemetry(environ, endpoint, view)
     try:
@@ -107,6 +108,13 @@ def export(
             " arrived is not doubled"
         )
     say(f"Sent {counted(delivered, 'span')}.")
+    _say_what_is_left_out(telemetry)
+
+
+def _say_what_is_left_out(telemetry: Telemetry) -> None:
+    if telemetry.unsampled:
+        left_out = counted(telemetry.unsampled, "exchange")
+        say(f"{left_out} left out, because the traces are not sampled.")
 
 
 def _telemetry(environ: dict[str, str], endpoint: str | None, view: View) -> Telemetry:

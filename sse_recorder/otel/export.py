@@ -58,6 +58,7 @@ def rebuilt(
         for exchange in group:
             origin = Origin.of(exchange.exchange_id, exchange)
             if not telemetry.wants(origin, exchange.request_headers):
+                telemetry.unsampled += 1
                 continue
             own = calls.get(exchange.exchange_id, [])
             heard = facts.get(exchange.exchange_id, StreamFacts())

@@ -123,6 +123,8 @@ class Telemetry:
         self._environ = environ
         self.recipe: Recipe | None = None
         """What it was made of; None where that was no environment."""
+        self.unsampled = 0
+        """Exchanges of recordings that were left out: their traces are not sampled."""
         self._scope = InstrumentationScope(
             semconv.SCOPE, __version__, view.words.schema_url or ""
         )

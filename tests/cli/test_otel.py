@@ -140,6 +140,17 @@ def test_what_a_collector_refuses_is_said(store: str) -> None:
     assert "it redirects" in said_
 
 
+def test_what_is_not_sampled_is_said_to_be_left_out(store: str) -> None:
+    """Who sees no spans learns that there is something without any."""
+    dark = {"OTEL_TRACES_SAMPLER": "always_off"}
+    expected = "1 exchange left out, because the traces are not sampled.\n"
+    _, said_ = exported(store, "--dry-run", env=dark)
+    assert said_ == f"0 spans; nothing was sent.\n{expected}"
+    with otlp_receiver() as receiver:
+        _, said_ = exported(store, "--endpoint", receiver.endpoint, env=dark)
+    assert said_ == f"Sent 0 spans.\n{expected}"
+
+
 def test_one_exchange_can_be_chosen(store: str) -> None:
     """By its id, or by a condition."""
     with Store.open(store) as opened:
