@@ -9,11 +9,12 @@ collector they are as all others.  Views of the SDK do not see them.
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from threading import Lock
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from sse_recorder import semconv
@@ -46,14 +47,23 @@ class _Series:
         self.min_ns: int | None = None
         self.max_ns = 0
 
-    def add(self, gaps_ns: Sequence[int]) -> None:
+    def add(self, gaps_ns: Sequence[int], rounded: Mapping[int, int]) -> None:
+        for gap_ns, count in rounded.items():
+            self.counts[bisect_left(self._bounds_ns, gap_ns)] += count
+            self.sum_ns += gap_ns * count
+            self._note_ends(gap_ns, gap_ns)
         ordered = sorted(gaps_ns)
         places = [bisect_right(ordered, bound) for bound in self._bounds_ns]
         for number, (start, end) in enumerate(pairwise([0, *places, len(ordered)])):
             self.counts[number] += end - start
         self.sum_ns += sum(ordered)
-        lowest = ordered[0] if self.min_ns is None else min(self.min_ns, ordered[0])
-        self.min_ns, self.max_ns = lowest, max(self.max_ns, ordered[-1])
+        if ordered:
+            self._note_ends(ordered[0], ordered[-1])
+
+    def _note_ends(self, lowest_ns: int, highest_ns: int) -> None:
+        known_ns = lowest_ns if self.min_ns is None else self.min_ns
+        self.min_ns = min(known_ns, lowest_ns)
+        self.max_ns = max(self.max_ns, highest_ns)
 
     def point(
         self, about: Mapping[str, Any], start_at: int, at: int
@@ -94,6 +104,7 @@ class Gaps:
         bounds: Sequence[float],
         about: Mapping[str, Any],
         gaps_ns: Sequence[int],
+        rounded: Mapping[int, int] = MappingProxyType({}),
     ) -> None:
         """Add the gaps of a stream.
 
@@ -102,8 +113,9 @@ class Gaps:
             bounds: of its buckets, in seconds.
             about: the attributes.
             gaps_ns: the gaps.
+            rounded: and how often each of these came.
         """
-        if not gaps_ns:
+        if not gaps_ns and not rounded:
             return
         with self._lock:
             known = self._series.setdefault(name, {})
@@ -111,7 +123,7 @@ class Gaps:
             if key not in known and len(known) < SERIES_MAX:
                 known[key] = _Series(bounds)
             if series := known.get(key):
-                series.add(gaps_ns)
+                series.add(gaps_ns, rounded)
 
     def joined(self, data: MetricsData) -> MetricsData:
         """Return what was collected with these among what is ours.

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, pairwise
 from operator import attrgetter, sub
@@ -139,7 +139,9 @@ class StreamFacts:
     long_gaps: tuple[Gap, ...] = ()
     """and all that may be stalls."""
     chunk_gaps: Sequence[int] = ()
-    """Nanoseconds; one for each chunk of content after the first."""
+    """Nanoseconds; one for each chunk of content after the first,"""
+    rounded_gaps: Mapping[int, int] = field(default_factory=dict)
+    """beside those of which there were too many to keep: how often each length came."""
     heard: tuple[Heard, ...] = ()
     """The frames, where content is wanted; those that are too much are left out."""
     unheard_bytes: int = 0
@@ -348,7 +350,8 @@ class Listener:
             reasoning_tokens=_last_count(told, _REASONING),
             longest=self._longest,
             long_gaps=tuple(self._long),
-            chunk_gaps=[*self._rounded.elements(), *self._gaps],
+            chunk_gaps=list(self._gaps),
+            rounded_gaps=dict(self._rounded),
             heard=tuple(self._heard),
             unheard_bytes=self._unheard_bytes,
         )
