@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -178,18 +179,25 @@ def _print_trees(found: Iterable[list[SpanData]]) -> None:
 
 
 def _add(tree: Tree, spans: list[SpanData]) -> None:
-    root = spans[0]
-    branch = tree.add(_label(root, root))
-    for span in sorted(spans[1:], key=attrgetter("start_ns")):
-        is_below = span.parent_span_id == root.span_id
-        (branch if is_below else tree).add(_label(span, root))
+    """Add the spans of an exchange, each below its parent if that is among them."""
+    known = {span.span_id for span in spans}
+    below = defaultdict[str | None, list[SpanData]](list)
+    for span in sorted(spans, key=attrgetter("start_ns")):
+        parent = span.parent_span_id
+        below[parent if parent in known else None].append(span)
+    (top, *_) = below[None]
+    branches = [(tree, span) for span in reversed(below[None])]
+    while branches:
+        around, span = branches.pop()
+        branch = around.add(_label(span, top))
+        branches += ((branch, one) for one in reversed(below[span.span_id]))
 
 
-def _label(span: SpanData, root: SpanData) -> Text:
+def _label(span: SpanData, top: SpanData) -> Text:
     began = datetime.fromtimestamp(span.start_ns // 1_000_000_000, UTC)
     at = began.strftime("%Y-%m-%d %H:%M:%S")
-    if span is not root:
-        at = f"+{(span.start_ns - root.start_ns) / 1e6:,.3f} ms"
+    if span is not top:
+        at = f"+{(span.start_ns - top.start_ns) / 1e6:,.3f} ms"
     text = Text(f"{span.name}  ")
     text.append(f"{span.kind}  {at}  {span.duration_ns / 1e6:,.3f} ms", "dim")
     if span.error_type is not None:

@@ -70,6 +70,19 @@ def test_a_dry_run_shows_the_spans_as_a_tree(store: str) -> None:
     assert said_ == "3 spans; nothing was sent.\n"
 
 
+def test_a_tree_has_each_span_below_its_parent(store: str) -> None:
+    """Also where the exchange is not the uppermost: its request is around it."""
+    out, _ = exported(store, "--dry-run", "--otel-http-spans")
+    kind = re.compile("(  (?:server|client|internal))  .*")
+    assert [kind.sub(r"\1", line) for line in out.splitlines()[1:]] == [
+        "└── POST  server",
+        "    └── invoke_agent  client",
+        "        ├── POST  client",
+        "        ├── execute_tool search  internal",
+        "        └── execute_tool book  internal",
+    ]
+
+
 def test_a_dry_run_shows_everything_in_lines(store: str) -> None:
     """A line of JSON a span, in the vocabulary that is asked for."""
     out, _ = exported(
