@@ -55,12 +55,14 @@ def parse_traceparent(headers: Headers) -> TraceContext | None:
 def exchange_context(exchange_id: str, parent: TraceContext | None) -> TraceContext:
     """Return the context of an exchange's own span.
 
-    It joins the parent's trace and keeps its sampling decision; without a parent the
-    exchange id, whose last 62 bits are random, is the trace id.
+    It joins the parent's trace and keeps its sampling decision.  Without a parent the
+    trace id is the first half of the exchange id and a digest: samplers by ratio, here
+    and upstream, go by the second half, of which a UUID has two bits that never change.
     """
     span_id = derive_span_id(exchange_id)
     if parent is None:
-        return TraceContext(exchange_id.replace("-", ""), span_id)
+        half = exchange_id.replace("-", "")[:16]
+        return TraceContext(half + derive_span_id(exchange_id, "trace"), span_id)
     return TraceContext(parent.trace_id, span_id, parent.sampled)
 
 

@@ -12,11 +12,11 @@ from otlp_receiver import Span, attributes
 
 from sse_recorder.exchange import Exchange, Headers, Outcome, ToolCall
 from sse_recorder.otel import Link, SpanData, Telemetry
-from sse_recorder.trace import derive_span_id
+from sse_recorder.trace import derive_span_id, exchange_context
 
 T0 = 1_700_000_000_123_456_789
 ID = "01936a3e-8c00-7abc-9def-0123456789ab"
-OWN_TRACE = ID.replace("-", "")
+OWN_TRACE = exchange_context(ID, None).trace_id
 OWN_SPAN = derive_span_id(ID)
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 PARENT = "b7ad6b7169203331"
@@ -39,6 +39,7 @@ def exchange(**changes: Any) -> Exchange:
         dialect="meibel",
         session_id="s-1",
         outcome=Outcome.COMPLETE,
+        first_event_ns=200 * MS,
         first_content_ns=250 * MS,
         ended_ns=2_000 * MS,
         frame_count=9,

@@ -145,6 +145,7 @@ def otlp_receiver(
     hang: bool = False,
     delay_s: float = 0.0,
     headers: tuple[tuple[str, str], ...] = (),
+    answer: bytes = b"",
     on_span: Callable[[Span], None] | None = None,
     on_metric: Callable[[Metric], None] | None = None,
 ) -> Iterator[Receiver]:
@@ -155,6 +156,7 @@ def otlp_receiver(
         hang: read requests and never answer, until the end.
         delay_s: how long each answer takes.
         headers: of each answer.
+        answer: its body; see `refusal`.
         on_metric: called with every metric that is kept, in the thread of its request.
         on_span: called with every span that is kept, in the thread of its request.
     """
@@ -173,7 +175,6 @@ def otlp_receiver(
                 receiver.released.wait()
                 return
             receiver.released.wait(receiver.delay_s)
-            answer = cast("bytes", ExportTraceServiceResponse().SerializeToString())
             self.send_response(receiver.status)
             self.send_header("content-type", "application/x-protobuf")
             self.send_header("content-length", str(len(answer)))
@@ -196,6 +197,14 @@ def otlp_receiver(
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def refusal(count: int, reason: str) -> bytes:
+    """Return the body of an answer that refuses some of a request."""
+    answer = ExportTraceServiceResponse()
+    answer.partial_success.rejected_spans = count
+    answer.partial_success.error_message = reason
+    return cast("bytes", answer.SerializeToString())
 
 
 def points(metric: Metric) -> list[HistogramDataPoint]:

@@ -62,7 +62,7 @@ def test_there_are_two_vocabularies_and_no_other() -> None:
         (server_attributes, {"SERVER_ADDRESS", "SERVER_PORT"}),
         (service_attributes, {"SERVICE_NAME", "SERVICE_VERSION"}),
         (url_attributes, {"URL_FULL", "URL_PATH", "URL_SCHEME"}),
-        (exception_attributes, {"EXCEPTION_MESSAGE", "EXCEPTION_TYPE"}),
+        (exception_attributes, {"EXCEPTION_TYPE"}),
         (network_attributes, {"NETWORK_PROTOCOL_NAME", "NETWORK_PROTOCOL_VERSION"}),
         (network_attributes, {"NETWORK_TRANSPORT"}),
     ],

@@ -69,9 +69,11 @@ def test_a_written_header_reads_back(*, sampled: bool) -> None:
 
 
 def test_an_exchange_without_a_parent_is_a_trace_of_its_own() -> None:
-    """Without a parent the exchange id is the trace id, and the trace is sampled."""
+    """Without a parent the trace begins as the exchange id does, and is sampled."""
     context = exchange_context(EXCHANGE, None)
-    assert context.trace_id == EXCHANGE.replace("-", "")
+    assert context == exchange_context(EXCHANGE, None)
+    assert re.fullmatch(r"[0-9a-f]{32}", context.trace_id)
+    assert context.trace_id[:16] == EXCHANGE.replace("-", "")[:16]
     assert context.span_id == derive_span_id(EXCHANGE)
     assert context.sampled
 

@@ -408,9 +408,11 @@ class ScribeProcess:
         self._kill()
         self._restarts += 1
         reason = "the writing process died"
-        self._complaints.say(
-            "death", f"{reason}; streams flow on, and another one is started"
-        )
+        told = f"{reason}; streams flow on, and another one is started"
+        if self._setup.telemetry is not None:
+            # How many those are, it alone knew.
+            told += "; spans that it had not sent are left to `otel export`"
+        self._complaints.say("death", told)
         # What the last one left is not carried on, but recovered.
         recorder_id = f"{self._setup.recorder_id}-{self._restarts}"
         earlier = tuple(self.recorders)

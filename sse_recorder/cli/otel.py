@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -19,9 +20,9 @@ from sse_recorder import analytics, config
 from sse_recorder.cli.base import counted, option, say
 from sse_recorder.cli.telemetry import telemetry_options
 from sse_recorder.errors import SSERecorderError, UsageError
-from sse_recorder.otel import SpanData, Telemetry, View
+from sse_recorder.otel import SpanData, Telemetry, View, clean
 from sse_recorder.otel.export import rebuilt, send
-from sse_recorder.otel.settings import sampler_of
+from sse_recorder.otel.settings import is_url, sampler_of
 from sse_recorder.store.store import Store, source_and_id
 
 _GENERAL: Final = "OTEL_EXPORTER_OTLP_ENDPOINT"
@@ -89,25 +90,44 @@ def export(
         shown = Telemetry(None, view=view, sampler=sampler_of(environ))
         found = _spans(sources, where, shown)
         _print_lines(found) if format_ == "jsonl" else _print_trees(found)
+        _say_what_is_left_out(shown)
         return
     telemetry = _telemetry(environ, endpoint, view)
     try:
         delivered, left = send(_spans(sources, where, telemetry), telemetry)
     finally:
-        telemetry.close(timeout_s=1)
+        missing = telemetry.close(timeout_s=1)
+    if missing and not left:
+        raise SSERecorderError(
+            f"the collector refused {missing:,} of {counted(delivered, 'span')}"
+            f" ({telemetry.refusal})"
+        )
     if left:
         raise SSERecorderError(
-            f"the collector took {counted(delivered, 'span')} and then no more; see"
-            " that it is there, and run this again: what arrived is not doubled"
+            f"the collector took {counted(delivered, 'span')} and then no more"
+            f" ({telemetry.refusal}); see that it is there, and run this again: what"
+            " arrived is not doubled"
         )
     say(f"Sent {counted(delivered, 'span')}.")
+    _say_what_is_left_out(telemetry)
+
+
+def _say_what_is_left_out(telemetry: Telemetry) -> None:
+    if telemetry.unsampled:
+        left_out = counted(telemetry.unsampled, "exchange")
+        say(f"{left_out} left out, because the traces are not sampled.")
 
 
 def _telemetry(environ: dict[str, str], endpoint: str | None, view: View) -> Telemetry:
     if endpoint is not None:
-        environ.pop(_OF_TRACES, None)
-        environ.pop("OTEL_SDK_DISABLED", None)
-        environ[_GENERAL] = endpoint
+        if not is_url(endpoint):
+            raise UsageError(
+                f"--endpoint {clean(endpoint)!r} is no http:// or https:// URL; give"
+                " one such as http://127.0.0.1:4318"
+            )
+        for name in (_OF_TRACES, "OTEL_TRACES_EXPORTER", "OTEL_SDK_DISABLED"):
+            environ.pop(name, None)
+        environ[_GENERAL] = endpoint.rstrip("/").removesuffix("/v1/traces")
     environ |= {"OTEL_METRICS_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "none"}
     telemetry = Telemetry.from_environment(environ, view=view)
     if telemetry is None:
@@ -159,18 +179,25 @@ def _print_trees(found: Iterable[list[SpanData]]) -> None:
 
 
 def _add(tree: Tree, spans: list[SpanData]) -> None:
-    root = spans[0]
-    branch = tree.add(_label(root, root))
-    for span in sorted(spans[1:], key=attrgetter("start_ns")):
-        is_below = span.parent_span_id == root.span_id
-        (branch if is_below else tree).add(_label(span, root))
+    """Add the spans of an exchange, each below its parent if that is among them."""
+    known = {span.span_id for span in spans}
+    below = defaultdict[str | None, list[SpanData]](list)
+    for span in sorted(spans, key=attrgetter("start_ns")):
+        parent = span.parent_span_id
+        below[parent if parent in known else None].append(span)
+    (top, *_) = below[None]
+    branches = [(tree, span) for span in reversed(below[None])]
+    while branches:
+        around, span = branches.pop()
+        branch = around.add(_label(span, top))
+        branches += ((branch, one) for one in reversed(below[span.span_id]))
 
 
-def _label(span: SpanData, root: SpanData) -> Text:
+def _label(span: SpanData, top: SpanData) -> Text:
     began = datetime.fromtimestamp(span.start_ns // 1_000_000_000, UTC)
     at = began.strftime("%Y-%m-%d %H:%M:%S")
-    if span is not root:
-        at = f"+{(span.start_ns - root.start_ns) / 1e6:,.3f} ms"
+    if span is not top:
+        at = f"+{(span.start_ns - top.start_ns) / 1e6:,.3f} ms"
     text = Text(f"{span.name}  ")
     text.append(f"{span.kind}  {at}  {span.duration_ns / 1e6:,.3f} ms", "dim")
     if span.error_type is not None:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from sse_recorder import semconv
-from sse_recorder.otel.data import SpanData, Value
+from sse_recorder.otel.data import SpanData, Value, present
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -72,13 +73,12 @@ _ADDED: Final[Mapping[str, Callable[[SpanData, str], dict[str, Value | None]]]] 
 }
 
 
-def compat_attributes(
-    span: SpanData, names: tuple[str, ...]
-) -> dict[str, Value | None]:
-    """Return what is added to a span for backends of these names."""
+def compatible(span: SpanData, names: tuple[str, ...]) -> SpanData:
+    """Return a span with what is added for backends of these names."""
     kind = _kind_of(span)
+    if kind is None or not names:
+        return span
     found: dict[str, Value | None] = {}
-    for name in names if kind is not None else ():
-        assert kind is not None
+    for name in names:
         found |= _ADDED[name](span, kind)
-    return found
+    return replace(span, attributes={**span.attributes, **present(found)})

@@ -16,6 +16,8 @@ and `server_tool_call`, `server_tool_call_response` for the tools that an agent 
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
@@ -33,11 +35,18 @@ from sse_recorder.otel.operation import Operation
 from sse_recorder.otel.stream import StreamFacts
 
 CONTENT_BYTES_MAX: Final = 16 << 10
-"""Of one attribute with content.  A batch has 512 spans, and collectors take 4 MiB."""
+"""Of one attribute with content.  With its messages a span has three."""
 
 # Texts are cut to the first of these that makes the whole fit, lists to the second.
-_CUTS: Final = ((8_192, 256), (1_024, 64), (128, 16), (16, 4))
-_DEPTH_MAX: Final = 32
+_CUTS: Final = (
+    (CONTENT_BYTES_MAX, CONTENT_BYTES_MAX),
+    *((8_192, 256), (1_024, 64), (128, 16), (16, 4)),
+)
+# Protobuf readers give up beyond a hundred messages within each other, and a level of
+# JSON is up to three.  One value that cannot be read costs its whole batch.
+_DEPTH_MAX: Final = 24
+_INTEGERS: Final = range(-(2**63), 2**63)
+_LONE_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _REASONS: Final = {
     "end_turn": "stop",
     "stop_sequence": "stop",
@@ -52,19 +61,29 @@ _REASONS: Final = {
 Message = dict[str, Any]
 
 
-def content_attributes(contents: Mapping[str, Any]) -> dict[str, Value | None]:
+def content_attributes(
+    contents: Mapping[str, Any], dropped: int = 0
+) -> dict[str, Value | None]:
     """Return contents as JSON, cut where they are too long.
 
     Args:
         contents: JSON values by the names of their attributes; None for nothing.
+        dropped: bytes that are gone already.
     """
-    found: dict[str, Value | None] = {}
-    dropped = 0
+    values = fitting_attributes(contents, dropped)
+    return {
+        name: compact(value) if name in contents else value
+        for name, value in values.items()
+    }
+
+
+def fitting_attributes(contents: Mapping[str, Any], dropped: int = 0) -> dict[str, Any]:
+    """Return contents as values, cut where they are too long."""
+    found: dict[str, Any] = {}
     for name, value in contents.items():
         if value is None:
             continue
-        fitting, gone = fitted(value)
-        found[name] = compact(fitting)
+        found[name], gone = fitted(value)
         dropped += gone
     if dropped:
         found[semconv.CONTENT_TRUNCATED] = True
@@ -73,14 +92,15 @@ def content_attributes(contents: Mapping[str, Any]) -> dict[str, Value | None]:
 
 
 def fitted(value: Any, bytes_max: int = CONTENT_BYTES_MAX) -> tuple[Any, int]:
-    """Return a JSON value cut inside to fit, and how many bytes are gone."""
+    """Return a JSON value cut inside to fit, and how many bytes are gone.
+
+    What JSON can say and OTLP cannot is said in another way, whatever the size.
+    """
     size = _size(value)
-    if size <= bytes_max:
-        return value, 0
     for text_max, items_max in _CUTS:
         cut = _cut(value, text_max, items_max, _DEPTH_MAX)
         if _size(cut) <= bytes_max:
-            return cut, size - _size(cut)
+            return cut, max(size - _size(cut), 0)
     return "…", size
 
 
@@ -91,7 +111,11 @@ def _size(value: Any) -> int:
 def _cut(value: Any, text_max: int, items_max: int, depth: int) -> Any:
     match value:
         case str():
-            return value if len(value) <= text_max else value[:text_max] + "…"
+            return _whole(value[:text_max]) + "…" * (len(value) > text_max)
+        case int() if value not in _INTEGERS:
+            return str(value)[:text_max]
+        case float() if not math.isfinite(value):
+            return str(value)
         case list() if depth:
             # The first ones set the scene, and the last are what it is about.
             kept = value
@@ -101,13 +125,18 @@ def _cut(value: Any, text_max: int, items_max: int, depth: int) -> Any:
             return [_cut(item, text_max, items_max, depth - 1) for item in kept]
         case dict() if depth:
             return {
-                key[:text_max]: _cut(item, text_max, items_max, depth - 1)
+                _whole(key[:text_max]): _cut(item, text_max, items_max, depth - 1)
                 for key, item in list(value.items())[:items_max]
             }
         case list() | dict():
             return "…"
         case _:
             return value
+
+
+def _whole(text: str) -> str:
+    """Return a text without halves of characters."""
+    return _LONE_SURROGATE.sub("\ufffd", text)
 
 
 def parsed(text: str | None) -> Any:

@@ -17,6 +17,7 @@ from contextvars import ContextVar
 from typing import Any, Final
 
 from sse_recorder.clock import Clock
+from sse_recorder.otel.answers import refusals
 from sse_recorder.otel.data import clean
 
 # A collector that has no place for a signal says so by its status.
@@ -88,6 +89,10 @@ class Delivery:
     ) -> None:
         self.is_over = False
         """Nothing is sent any more."""
+        self.refusal: str | None = None
+        """Why the latest batch was not taken."""
+        self.is_silent = False
+        """Whoever sends says what comes of it."""
         self.joined: Callable[[Any], Any] | None = None
         """What adds to a batch on its way."""
         # What a reader of metrics asks its exporter for.
@@ -102,7 +107,7 @@ class Delivery:
         self._lock = threading.Lock()
         self._expected = 0
         self._delivered = 0
-        self._failed = 0
+        self._lost = 0
         self._complained_ns: int | None = None
 
     @property
@@ -111,23 +116,22 @@ class Delivery:
         with self._lock:
             return self._expected - self._delivered
 
-    @property
-    def failed(self) -> int:
-        """What was in batches that the collector did not take."""
-        with self._lock:
-            return self._failed
-
     def expect(self, count: int) -> None:
         """Count what was handed over."""
         with self._lock:
             self._expected += count
+
+    def lose(self, count: int) -> None:
+        """Count what there was no room for."""
+        with self._lock:
+            self._lost += count
 
     def export(self, batch: Any, **options: Any) -> Any:
         """Send a batch; what goes wrong is counted and never raised."""
         if self.is_over:
             return self._failure
         size = len(batch) if isinstance(batch, Sized) else 0
-        with listening() as heard:
+        with listening() as heard, refusals() as refused:
             try:
                 if self.joined is not None:
                     batch = self.joined(batch)
@@ -136,12 +140,18 @@ class Delivery:
                 heard.append(type(error).__name__)
                 result = self._failure
         if result is not self._failure:
+            count = sum(refusal.size for refusal in refused)
             with self._lock:
-                self._delivered += size
+                self._delivered += max(size - count, 0)
+                self._lost += count
+            if refused:
+                self.refusal = harmless(refused[0].reason)
+                self.complain(f"some are refused: {refused[0].reason}")
         elif not self.is_over:  # else `close` has told already
             with self._lock:
-                self._failed += size
+                self._lost += size
             reason = heard[0] if heard else "the exporter does not say why"
+            self.refusal = harmless(reason)
             if self._switch and _NO_PLACE.search(reason):
                 self._give_up(reason)
             else:
@@ -155,7 +165,7 @@ class Delivery:
             "%s are not sent any more, for the collector does not take them (%s). "
             "Set %s=none, or give them an endpoint of their own.",
             self._what,
-            _harmless(reason),
+            harmless(reason),
             self._switch,
         )
 
@@ -171,21 +181,23 @@ class Delivery:
 
     def complain(self, reason: str) -> None:
         """Log that something is being lost, at most once a minute."""
+        if self.is_silent:
+            return
         now_ns = self._clock.monotonic_ns()
         with self._lock:
-            since, lost = self._complained_ns, self._failed
+            since, lost = self._complained_ns, self._lost
             if since is not None and now_ns - since < _COMPLAINT_INTERVAL_NS:
                 return
             self._complained_ns = now_ns
         _logger.warning(
-            "%s do not reach the collector (%s); %srecording goes on. %s",
+            "%s do not reach the collector (%s); %snothing else waits for them. %s",
             self._what,
-            _harmless(reason),
+            harmless(reason),
             f"{lost:,} are lost so far; " if lost else "",
             self._advice,
         )
 
 
-def _harmless(reason: str) -> str | None:
-    # A query of the endpoint may be a key.
+def harmless(reason: str) -> str | None:
+    """Return a reason that people may see: the endpoint's query may be a key."""
     return clean(re.sub(r"\?\S*", "?…", reason))

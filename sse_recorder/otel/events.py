@@ -15,7 +15,7 @@ from typing import Any, Final, Literal
 
 from sse_recorder import semconv
 from sse_recorder.exchange import Exchange, Outcome, ToolCall
-from sse_recorder.otel.content import CONTENT_BYTES_MAX, fitted, messages_of
+from sse_recorder.otel.content import fitting_attributes, messages_of
 from sse_recorder.otel.data import SpanData
 from sse_recorder.otel.operation import operation_of
 from sse_recorder.otel.stream import StreamFacts
@@ -66,15 +66,8 @@ def events(
         found.append(_event(EXCEPTION, "WARN", root, about))
     if view.content_on_events:
         contents = messages_of(exchange, operation, facts, tool_calls)
-        attributes = dict[str, Any](root.attributes)
-        dropped = 0
-        for name, value in contents.items():
-            if value is not None:
-                attributes[name], gone = fitted(value, CONTENT_BYTES_MAX)
-                dropped += gone
-        if dropped:
-            attributes[semconv.CONTENT_TRUNCATED] = True
-            attributes[semconv.CONTENT_DROPPED_BYTES] = dropped
+        structured = fitting_attributes(contents, facts.unheard_bytes)
+        attributes = {**root.attributes, **structured}
         found.append(_event(DETAILS, "DEBUG", root, attributes))
     return found
 

@@ -58,6 +58,7 @@ def rebuilt(
         for exchange in group:
             origin = Origin.of(exchange.exchange_id, exchange)
             if not telemetry.wants(origin, exchange.request_headers):
+                telemetry.unsampled += 1
                 continue
             own = calls.get(exchange.exchange_id, [])
             heard = facts.get(exchange.exchange_id, StreamFacts())
@@ -82,10 +83,11 @@ def send(found: Iterable[list[SpanData]], telemetry: Telemetry) -> tuple[int, in
     The first batch that is not taken is the last that is tried.
     """
     delivered, batch = 0, list[SpanData]()
+    size = telemetry.batch_size("OTEL_BSP_MAX_EXPORT_BATCH_SIZE") or BATCH_SIZE
     for more in found:
         batch += more
-        while len(batch) >= BATCH_SIZE:
-            part, batch = batch[:BATCH_SIZE], batch[BATCH_SIZE:]
+        while len(batch) >= size:
+            part, batch = batch[:size], batch[size:]
             if not telemetry.send(part):
                 return delivered, len(part) + len(batch)
             delivered += len(part)

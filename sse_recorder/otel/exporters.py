@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 from sse_recorder.errors import UsageError
+from sse_recorder.otel.answers import session
 from sse_recorder.otel.settings import SIGNALS, Signal, Target, target_of
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class Exporters:
         if not any(targets.values()):
             return None
         made = {
-            signal: _exporter(signal, target) if target else None
+            signal: _exporter(signal, target, environ) if target else None
             for signal, target in targets.items()
         }
         return cls(
@@ -55,7 +56,7 @@ class Exporters:
         )
 
 
-def _exporter(signal: Signal, target: Target) -> Any:
+def _exporter(signal: Signal, target: Target, environ: Mapping[str, str]) -> Any:
     module, name = _PLACES[signal]
     protocol = "grpc" if target.protocol == "grpc" else "http"
     try:
@@ -66,4 +67,5 @@ def _exporter(signal: Signal, target: Target) -> Any:
             " or set OTEL_EXPORTER_OTLP_PROTOCOL to http/protobuf and the endpoint to"
             " the collector's HTTP port."
         ) from error
-    return getattr(found, name)(endpoint=target.endpoint)
+    more = {} if protocol == "grpc" else {"session": session(environ)}
+    return getattr(found, name)(endpoint=target.endpoint, **more)

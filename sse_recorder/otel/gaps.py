@@ -9,13 +9,16 @@ collector they are as all others.  Views of the SDK do not see them.
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import pairwise
+from itertools import chain, pairwise
 from threading import Lock
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
+from sse_recorder import semconv
 from sse_recorder.clock import SYSTEM, Clock
 
 if TYPE_CHECKING:
@@ -25,10 +28,15 @@ if TYPE_CHECKING:
         HistogramDataPoint,
         Metric,
         MetricsData,
+        ResourceMetrics,
     )
 
 SERIES_MAX: Final = 2_000
 """Distinct sets of attributes of one histogram, as in the SDK; more are left out."""
+
+
+def _has_ours(owner: ResourceMetrics) -> bool:
+    return any(scope.scope.name == semconv.SCOPE for scope in owner.scope_metrics)
 
 
 class _Series:
@@ -42,14 +50,23 @@ class _Series:
         self.min_ns: int | None = None
         self.max_ns = 0
 
-    def add(self, gaps_ns: Sequence[int]) -> None:
+    def add(self, gaps_ns: Sequence[int], rounded: Mapping[int, int]) -> None:
+        for gap_ns, count in rounded.items():
+            self.counts[bisect_left(self._bounds_ns, gap_ns)] += count
+            self.sum_ns += gap_ns * count
+            self._note_ends(gap_ns, gap_ns)
         ordered = sorted(gaps_ns)
         places = [bisect_right(ordered, bound) for bound in self._bounds_ns]
         for number, (start, end) in enumerate(pairwise([0, *places, len(ordered)])):
             self.counts[number] += end - start
         self.sum_ns += sum(ordered)
-        lowest = ordered[0] if self.min_ns is None else min(self.min_ns, ordered[0])
-        self.min_ns, self.max_ns = lowest, max(self.max_ns, ordered[-1])
+        if ordered:
+            self._note_ends(ordered[0], ordered[-1])
+
+    def _note_ends(self, lowest_ns: int, highest_ns: int) -> None:
+        known_ns = lowest_ns if self.min_ns is None else self.min_ns
+        self.min_ns = min(known_ns, lowest_ns)
+        self.max_ns = max(self.max_ns, highest_ns)
 
     def point(
         self, about: Mapping[str, Any], start_at: int, at: int
@@ -90,6 +107,7 @@ class Gaps:
         bounds: Sequence[float],
         about: Mapping[str, Any],
         gaps_ns: Sequence[int],
+        rounded: Mapping[int, int] = MappingProxyType({}),
     ) -> None:
         """Add the gaps of a stream.
 
@@ -98,8 +116,9 @@ class Gaps:
             bounds: of its buckets, in seconds.
             about: the attributes.
             gaps_ns: the gaps.
+            rounded: and how often each of these came.
         """
-        if not gaps_ns:
+        if not gaps_ns and not rounded:
             return
         with self._lock:
             known = self._series.setdefault(name, {})
@@ -107,18 +126,30 @@ class Gaps:
             if key not in known and len(known) < SERIES_MAX:
                 known[key] = _Series(bounds)
             if series := known.get(key):
-                series.add(gaps_ns)
+                series.add(gaps_ns, rounded)
 
     def joined(self, data: MetricsData) -> MetricsData:
-        """Return what was collected with these among it."""
-        found = self._metrics()
-        if not found or not data.resource_metrics:
+        """Return what was collected with these among what is ours.
+
+        Where nothing else of ours is, they wait for the next time.
+        """
+        if not any(map(_has_ours, data.resource_metrics)):
             return data
-        first, *others = data.resource_metrics
-        scope, *scopes = first.scope_metrics
-        scope = replace(scope, metrics=[*scope.metrics, *found])
-        first = replace(first, scope_metrics=[scope, *scopes])
-        return replace(data, resource_metrics=[first, *others])
+        if not (found := self._metrics()):
+            return data
+        owners = [
+            replace(
+                owner,
+                scope_metrics=[
+                    replace(scope, metrics=[*scope.metrics, *found])
+                    if scope.scope.name == semconv.SCOPE
+                    else scope
+                    for scope in owner.scope_metrics
+                ],
+            )
+            for owner in data.resource_metrics
+        ]
+        return replace(data, resource_metrics=owners)
 
     def _metrics(self) -> list[Metric]:
         from opentelemetry.sdk.metrics.export import (
@@ -173,6 +204,7 @@ class PlainGaps:
         bounds: Sequence[float],
         about: Mapping[str, Any],
         gaps_ns: Sequence[int],
+        rounded: Mapping[int, int] = MappingProxyType({}),
     ) -> None:
         """Add the gaps of a stream; for the arguments see `Gaps`."""
         if name not in self._histograms:
@@ -180,5 +212,5 @@ class PlainGaps:
                 name, "s", explicit_bucket_boundaries_advisory=bounds
             )
         record = self._histograms[name].record
-        for ns in gaps_ns:
+        for ns in chain(gaps_ns, Counter(rounded).elements()):
             record(ns / 1e9, about, context=self._no_context)

@@ -15,7 +15,7 @@ from sse_recorder import semconv
 from sse_recorder.dialects.base import compact, member, objects_of, text_of
 from sse_recorder.exchange import Exchange, ToolCall, header
 from sse_recorder.otel.data import Value, clean
-from sse_recorder.otel.operation import BODY_BYTES_MAX
+from sse_recorder.otel.operation import BODY_BYTES_MAX, without_credentials
 from sse_recorder.otel.stream import StreamFacts
 from sse_recorder.otel.tools import tool_span_name
 from sse_recorder.trace import parse_traceparent
@@ -95,12 +95,19 @@ def mcp_attributes(
         case "prompts/get":
             found[semconv.GEN_AI_PROMPT_NAME] = clean(message.target)
         case str() as method if method.startswith("resources/"):
-            found[semconv.MCP_RESOURCE_URI] = clean(message.target)
-    if message.is_tool_itself and tool_calls:
+            found[semconv.MCP_RESOURCE_URI] = clean(_harmless(message.target))
+    if message.method == TOOLS_CALL and message.size == 1 and tool_calls:
         (call, *_) = tool_calls
         is_error = call.status == "error" and facts.rpc_code is None
         found[semconv.ERROR_TYPE] = semconv.TOOL_ERROR if is_error else None
     return found
+
+
+def _harmless(uri: str | None) -> str | None:
+    try:
+        return uri and without_credentials(uri)
+    except ValueError:
+        return None
 
 
 def _messages(body: bytes) -> list[dict[str, Any]]:

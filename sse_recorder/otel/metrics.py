@@ -219,7 +219,7 @@ class Metrics:
             if (seconds := root.attributes.get(attribute)) is not None:
                 self._record(name, seconds, about, semconv.BUCKETS)
         bounds = semconv.BUCKETS if is_inference else semconv.GAP_BUCKETS
-        self._gaps.add(gaps, bounds, about, facts.chunk_gaps)
+        self._gaps.add(gaps, bounds, about, facts.chunk_gaps, facts.rounded_gaps)
         if (longest := root.attributes.get(semconv.STREAM_MAX_GAP)) is not None:
             self._record(semconv.M_MAX_GAP, longest, about, semconv.BUCKETS)
         stalls = root.attributes.get(semconv.STREAM_STALL_COUNT, 0)

@@ -15,12 +15,13 @@ from __future__ import annotations
 import re
 from email import message_from_bytes
 from typing import Any, Final, Literal, NamedTuple
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 from sse_recorder import semconv
 from sse_recorder.dialects.base import Dialect, parse_object, text_of
 from sse_recorder.exchange import Exchange, header, media_type
 from sse_recorder.otel.stream import StreamFacts
+from sse_recorder.redact import Redactor
 
 BODY_BYTES_MAX: Final = 1 << 20
 """A longer request body is not looked into."""
@@ -54,6 +55,7 @@ _HOSTS: Final = (
     ("ml.cloud.ibm.com", "ibm.watsonx.ai"),
 )
 _BEDROCK: Final = re.compile(r"bedrock-runtime[.-][a-z0-9.-]*\.amazonaws\.com")
+_ALL_MASKED: Final = Redactor()
 _GEMINI_MODEL: Final = re.compile(r"/models/([^/:]+):")
 
 
@@ -148,9 +150,16 @@ def host_of(url: str) -> str | None:
         return None
 
 
-def without_userinfo(parts: SplitResult) -> str:
-    """Return a URL without the credentials that it may have."""
+def without_credentials(url: str) -> str:
+    """Return a URL without user, password, keys and signatures.
+
+    Whatever the recording is told to keep: what is sent away is another matter.
+
+    Raises:
+        ValueError: it is no URL.
+    """
     # "url.full MUST NOT contain credentials passed via URL": HTTP spans, url.full.
+    parts = urlsplit(_ALL_MASKED.url(url))
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 

@@ -4,9 +4,11 @@
     passthrough   what the client said
     none          nothing, for APIs that sign or refuse headers that they do not know
 
-Without telemetry, and for a trace that is not sampled, `child` leaves what the client
-said as it is: a proxy that shows no span of its own has no place in between.  Baggage
-is the application's own, and where our span is sent it is not.
+Without telemetry `child` leaves all of it as it is.  So it does with the client's
+position in a trace that is not sampled: a proxy that shows no span of its own has no
+place in between.  Where there is no position, or none that can be read, `tracestate`
+has nothing to belong to.  Baggage is the application's own: with telemetry it goes no
+further.
 """
 
 from __future__ import annotations
@@ -15,8 +17,8 @@ from collections.abc import Iterable, Mapping
 from typing import Final, Literal, Self, get_args
 
 from sse_recorder.errors import UsageError
-from sse_recorder.exchange import Headers, header
-from sse_recorder.trace import TraceContext
+from sse_recorder.exchange import Headers
+from sse_recorder.trace import TraceContext, parse_traceparent
 
 Mode = Literal["child", "passthrough", "none"]
 MODES: Final[tuple[Mode, ...]] = get_args(Mode)
@@ -81,10 +83,11 @@ class Propagation:
             case "none":
                 return _without(headers, _CONTEXT)
             case "child" if context is not None:
-                is_clients = header(headers, "traceparent") is not None
+                is_clients = parse_traceparent(headers) is not None
                 if is_clients and not context.sampled:
-                    return headers
-                others = _without(headers, {"traceparent", "baggage"})
+                    return _without(headers, {"baggage"})
+                ours = {"traceparent", "baggage"} if is_clients else _CONTEXT
+                others = _without(headers, ours)
                 return (*others, ("traceparent", context.traceparent()))
             case _:
                 return headers

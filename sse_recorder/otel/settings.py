@@ -52,7 +52,7 @@ def target_of(environ: Mapping[str, str], signal: Signal) -> Target | None:
     endpoint = _setting(environ, name)
     if not endpoint:
         return None
-    if not re.match(r"https?://[^/?#]", endpoint, re.IGNORECASE):
+    if not is_url(endpoint):
         raise UsageError(
             f"{name} is not an http:// or https:// URL; "
             "set it to one such as http://127.0.0.1:4318."
@@ -61,6 +61,11 @@ def target_of(environ: Mapping[str, str], signal: Signal) -> Target | None:
     if protocol == "grpc":  # which has no paths
         path = ""
     return Target(endpoint.removesuffix("/") + path if path else endpoint, protocol)
+
+
+def is_url(endpoint: str) -> bool:
+    """Tell whether exporters can send there."""
+    return bool(re.match(r"https?://[^/?#]", endpoint, re.IGNORECASE))
 
 
 def _protocol_of(environ: Mapping[str, str], upper: str) -> Protocol:

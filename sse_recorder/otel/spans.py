@@ -28,7 +28,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 from http import HTTPStatus
 from typing import Final
 from urllib.parse import urlsplit
@@ -36,18 +35,19 @@ from urllib.parse import urlsplit
 from sse_recorder import semconv
 from sse_recorder.dialects.conversations import CROSS_REQUEST
 from sse_recorder.exchange import END_OF_FILE, RESET, Exchange, Outcome, ToolCall
-from sse_recorder.otel.compat import compat_attributes
+from sse_recorder.otel.compat import compatible
 from sse_recorder.otel.content import content_attributes, messages_of
 from sse_recorder.otel.data import SpanData, Value, clean, mode_of, present
 from sse_recorder.otel.http import with_http_spans
 from sse_recorder.otel.mcp import Message, mcp_attributes, message_of
-from sse_recorder.otel.operation import Operation, operation_of, without_userinfo
+from sse_recorder.otel.operation import Operation, operation_of, without_credentials
 from sse_recorder.otel.request import request_attributes
 from sse_recorder.otel.stream import NOTHING_HEARD, STALL_NS, StreamFacts
 from sse_recorder.otel.tools import (
     TOOL_SPANS_MAX,
     bracketed,
     carried_span,
+    tool_content,
     tool_span,
     tool_span_name,
 )
@@ -126,20 +126,13 @@ def spans(
         name = method_of(exchange.method, unknown="HTTP")
         end_ns = _last_heard_ns(exchange)
         found = with_http_spans(exchange, found, name, end_ns)
-    if view.compat:
-        found = [_compatible(span, view) for span in found]
-    return found
+    return [compatible(span, view.compat) for span in found]
 
 
 def _carried(span: SpanData, root: SpanData, message: Message) -> SpanData:
     tool_id = str(span.attributes.get(semconv.GEN_AI_TOOL_CALL_ID))
     parent = message.parents.get(tool_id)
     return carried_span(span, root, parent) if parent else span
-
-
-def _compatible(span: SpanData, view: View) -> SpanData:
-    added = present(compat_attributes(span, view.compat))
-    return replace(span, attributes={**span.attributes, **added})
 
 
 def inbound(exchange: Exchange) -> TraceContext | None:
@@ -173,7 +166,10 @@ def _root(
         attributes = {**found, **present(attributes)}
     if view.content_on_spans and operation.is_genai:
         contents = messages_of(exchange, operation, facts, tool_calls)
-        attributes |= content_attributes(contents)
+        attributes |= content_attributes(contents, facts.unheard_bytes)
+    if view.content_on_spans and message is not None and message.is_tool_itself:
+        for call in tool_calls[:1]:
+            attributes |= tool_content(call)
     kept = present(attributes)
     return SpanData(
         name=_name(exchange, operation, message, kept),
@@ -242,11 +238,11 @@ def _genai_attributes(
         semconv.GEN_AI_RESPONSE_FINISH_REASONS: _finish_reasons(
             exchange, facts, operation, view
         ),
-        semconv.GEN_AI_RESPONSE_TIME_TO_FIRST_CHUNK: _seconds(
-            exchange.first_content_ns
-        ),
-        semconv.RESPONSE_TIME_TO_FIRST_OUTPUT: _seconds(facts.first_output_ns),
     }
+    if exchange.first_event_ns is not None:  # what comes in one piece has no first one
+        first_ns, output_ns = exchange.first_content_ns, facts.first_output_ns
+        found[semconv.GEN_AI_RESPONSE_TIME_TO_FIRST_CHUNK] = _seconds(first_ns)
+        found[semconv.RESPONSE_TIME_TO_FIRST_OUTPUT] = _seconds(output_ns)
     if operation.is_inference:
         found[semconv.GEN_AI_RESPONSE_ID] = clean(facts.response_id)
     if operation.name == semconv.FETCH_RESPONSE:
@@ -292,6 +288,7 @@ def _stream_attributes(
         semconv.STREAM_TIME_TO_FIRST_EVENT: _seconds(exchange.first_event_ns),
         semconv.STREAM_CONTENT_CHUNKS: facts.content_chunks or None,
         semconv.STREAM_KEEPALIVES: facts.keepalives or None,
+        semconv.STREAM_STATUSES: facts.statuses or None,
         semconv.STREAM_MAX_GAP: _seconds(longest and longest.length_ns),
         semconv.STREAM_MAX_GAP_STATE: longest and longest.state(exchange, tool_calls),
         semconv.STREAM_STALL_COUNT: len(stalls) if facts.is_stream else None,
@@ -311,7 +308,7 @@ def server_attributes(url: str) -> dict[str, Value | None]:
     except ValueError:  # not a URL, or no port of this world
         return {}
     return {
-        semconv.URL_FULL: clean(without_userinfo(parts), URL_BYTES_MAX),
+        semconv.URL_FULL: clean(without_credentials(url), URL_BYTES_MAX),
         semconv.SERVER_ADDRESS: clean(parts.hostname),
         semconv.SERVER_PORT: port if parts.hostname else None,
     }
@@ -371,6 +368,8 @@ def _error_type(
     match exchange.outcome:
         case Outcome.UPSTREAM_ABORT:
             return semconv.STREAM_TRUNCATED
+        case Outcome.TIMEOUT if exchange.headers_ns is not None:
+            return semconv.STREAM_STALLED
         case Outcome.TIMEOUT:
             return semconv.TIMEOUT
         case Outcome.UPSTREAM_ERROR:

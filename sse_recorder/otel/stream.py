@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, pairwise
 from operator import attrgetter, sub
@@ -107,6 +107,7 @@ class StreamFacts:
 
     content_chunks: int = 0
     keepalives: int = 0
+    statuses: int = 0
     first_output_ns: int | None = None
     """The first text."""
     completion_ns: int | None = None
@@ -138,7 +139,9 @@ class StreamFacts:
     long_gaps: tuple[Gap, ...] = ()
     """and all that may be stalls."""
     chunk_gaps: Sequence[int] = ()
-    """Nanoseconds; one for each chunk of content after the first."""
+    """Nanoseconds; one for each chunk of content after the first,"""
+    rounded_gaps: Mapping[int, int] = field(default_factory=dict)
+    """beside those of which there were too many to keep: how often each length came."""
     heard: tuple[Heard, ...] = ()
     """The frames, where content is wanted; those that are too much are left out."""
     unheard_bytes: int = 0
@@ -181,6 +184,7 @@ class Listener:
     keeps_content: bool = False
     _content_chunks: int = 0
     _keepalives: int = 0
+    _statuses: int = 0
     _first_output_ns: int | None = None
     _counted_ns: int = 0
     _counted_kind: Kind | None = None
@@ -271,6 +275,8 @@ class Listener:
         if kind in _SAYS_NOTHING:
             if kind is Kind.CONNECTED:
                 self._note_telling(kind, data)
+            else:
+                self._statuses += 1
             return
         self._note_gap(Gap(self._counted_ns, at_ns, self._counted_kind))
         self._counted_ns, self._counted_kind = at_ns, kind
@@ -328,6 +334,7 @@ class Listener:
         return StreamFacts(
             content_chunks=self._content_chunks,
             keepalives=self._keepalives,
+            statuses=self._statuses,
             first_output_ns=self._first_output_ns,
             completion_ns=self._counted_ns if is_over and self._is_stream else None,
             said_ns=self._counted_ns,
@@ -345,7 +352,8 @@ class Listener:
             reasoning_tokens=_last_count(told, _REASONING),
             longest=self._longest,
             long_gaps=tuple(self._long),
-            chunk_gaps=[*self._rounded.elements(), *self._gaps],
+            chunk_gaps=list(self._gaps),
+            rounded_gaps=dict(self._rounded),
             heard=tuple(self._heard),
             unheard_bytes=self._unheard_bytes,
         )

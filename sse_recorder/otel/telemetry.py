@@ -17,10 +17,11 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Self, cast
 
 from sse_recorder import __version__, semconv
@@ -57,6 +58,10 @@ METRICS_TIMEOUT_S: Final = 1.0
 """How long metrics are waited for at the end.  There are always some, and who stops a
 recorder beside a collector that is down is not to wait for those."""
 
+CONTENT_BATCH_SIZE: Final = 64
+"""Of spans or events with content, of which one may have 48 KiB: many collectors refuse
+what is larger than 4 MiB."""
+
 ORIGINS_MAX: Final = 10_000
 """Exchanges that are kept in mind, in case a call of theirs is answered."""
 
@@ -87,6 +92,7 @@ class Telemetry:
         view: how exchanges are told.
         resource: attributes of this process, over those that the SDK finds.
         sampler: decides per trace; by default as the client did, else always yes.
+        environ: the standard variables, where they say how large batches are.
         clock: paces the log.
     """
 
@@ -99,6 +105,7 @@ class Telemetry:
         view: View = PLAIN,
         resource: Mapping[str, str] | None = None,
         sampler: Sampler | None = None,
+        environ: Mapping[str, str] = MappingProxyType({}),
         clock: Clock = SYSTEM,
     ) -> None:
         from opentelemetry.sdk.resources import Resource
@@ -113,10 +120,13 @@ class Telemetry:
             }
         )
         self.view = view
+        self._environ = environ
         self.recipe: Recipe | None = None
         """What it was made of; None where that was no environment."""
+        self.unsampled = 0
+        """Exchanges of recordings that were left out: their traces are not sampled."""
         self._scope = InstrumentationScope(
-            "sse_recorder", __version__, view.words.schema_url or ""
+            semconv.SCOPE, __version__, view.words.schema_url or ""
         )
         self._origins: OrderedDict[str, tuple[Origin, bool]] = OrderedDict()
         """Where exchanges are in their traces, and whether those are sampled: of the
@@ -138,13 +148,20 @@ class Telemetry:
         from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExportResult
 
         delivery = Delivery(exporter, clock, failure=SpanExportResult.FAILURE)
+        self._queue: deque[object] = deque()
+        """The spans that wait to be sent."""
         if exporter is None:
             return delivery, None
         self._deliveries.append(delivery)
         processor = BatchSpanProcessor(
-            cast("SpanExporter", delivery), meter_provider=self._meter_provider
+            cast("SpanExporter", delivery),
+            max_export_batch_size=self.batch_size("OTEL_BSP_MAX_EXPORT_BATCH_SIZE"),
+            meter_provider=self._meter_provider,
         )
         self._shutdowns.append((processor.shutdown, CLOSE_TIMEOUT_S))
+        # It tells of what it displaces in a log of its own at most, and not how many.
+        inner = getattr(processor, "_batch_processor", None)
+        self._queue = getattr(inner, "_queue", self._queue)
         return delivery, processor
 
     def _metrics_to(
@@ -200,7 +217,11 @@ class Telemetry:
         provider = LoggerProvider(self._resource, shutdown_on_exit=False)
         provider.add_log_record_processor(
             BatchLogRecordProcessor(
-                cast("LogRecordExporter", delivery), meter_provider=self._meter_provider
+                cast("LogRecordExporter", delivery),
+                max_export_batch_size=self.batch_size(
+                    "OTEL_BLRP_MAX_EXPORT_BATCH_SIZE"
+                ),
+                meter_provider=self._meter_provider,
             )
         )
         self._shutdowns.append((provider.shutdown, CLOSE_TIMEOUT_S))
@@ -240,6 +261,7 @@ class Telemetry:
                 view=view,
                 resource=resource_of(environ),
                 sampler=sampler_of(environ),
+                environ=environ,
                 clock=clock,
             )
         except ValueError as error:  # a timeout, a compression, the size of a queue
@@ -249,6 +271,15 @@ class Telemetry:
             ) from error
         made.recipe = Recipe(environ=dict(environ), view=view)
         return made
+
+    def batch_size(self, variable: str) -> int | None:
+        """Return how much is sent at once; None for what the SDK says.
+
+        Args:
+            variable: says so, too, and goes before.
+        """
+        is_said = bool(self._environ.get(variable, "").strip())
+        return CONTENT_BATCH_SIZE if self.view.has_content and not is_said else None
 
     def context(self, exchange_id: str, headers: Headers) -> TraceContext:
         """Return the position of a new exchange in its trace, to be sent upstream.
@@ -330,21 +361,32 @@ class Telemetry:
         if self._processor is None:
             return
         self._delivery.expect(len(found))
-        with listening() as heard:
+        displaced, problem = 0, ""
+        with listening():
             # The exchange goes last: a full queue loses its oldest spans.
             for span in reversed(found):
+                displaced += len(self._queue) == self._queue.maxlen
                 try:
                     self._processor.on_end(self._finished(span))
                 except Exception as error:  # noqa: BLE001 - of a processor of others
-                    heard.append(type(error).__name__)
-        if heard:
-            self._delivery.complain(heard[0])
+                    problem = type(error).__name__
+        if displaced:
+            self._delivery.lose(displaced)
+            problem = "the queue is full"
+        if problem:
+            self._delivery.complain(problem)
+
+    @property
+    def refusal(self) -> str | None:
+        """Why the collector did not take what was sent last."""
+        return self._delivery.refusal
 
     def send(self, found: Sequence[SpanData]) -> bool:
         """Send spans now, and wait; False if the collector did not take them."""
         from opentelemetry.sdk.trace.export import SpanExportResult
 
         self._delivery.expect(len(found))
+        self._delivery.is_silent = True
         result = self._delivery.export([self._finished(span) for span in found])
         return result is SpanExportResult.SUCCESS
 

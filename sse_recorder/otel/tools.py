@@ -22,6 +22,7 @@ from typing import Final, NamedTuple
 from sse_recorder import dialects, semconv
 from sse_recorder.dialects.conversations import CROSS_REQUEST
 from sse_recorder.exchange import Exchange, Opening, ToolCall
+from sse_recorder.otel.compat import compatible
 from sse_recorder.otel.content import content_attributes, parsed
 from sse_recorder.otel.data import Link, SpanData, Value, clean, mode_of, present
 from sse_recorder.otel.view import View
@@ -146,7 +147,7 @@ def answered_span(
     attributes = _attributes(call, view) | {
         semconv.TOOL_RESULT_EXCHANGE_ID: call.result_exchange_id
     }
-    return SpanData(
+    span = SpanData(
         name=tool_span_name(call.tool_name),
         kind="internal",
         trace_id=origin.trace_id,
@@ -158,6 +159,7 @@ def answered_span(
         links=tuple(links),
         has_remote_parent=is_in and origin.mode == semconv.PROXY,
     )
+    return compatible(span, view.compat)
 
 
 def carried_span(span: SpanData, root: SpanData, parent: tuple[str, str]) -> SpanData:
@@ -200,13 +202,18 @@ def _attributes(call: ToolCall, view: View) -> dict[str, Value | None]:
         semconv.ERROR_TYPE: _ERRORS.get(call.status),
     }
     if view.content_on_spans:
-        result = call.result if call.status == "ok" else None
-        contents = {
-            semconv.GEN_AI_TOOL_CALL_ARGUMENTS: parsed(call.arguments),
-            semconv.GEN_AI_TOOL_CALL_RESULT: parsed(result),
-        }
-        found |= content_attributes(contents)
+        found |= tool_content(call)
     return found
+
+
+def tool_content(call: ToolCall) -> dict[str, Value | None]:
+    """Return what a tool was given and what it gave: that only if it went well."""
+    result = call.result if call.status == "ok" else None
+    contents = {
+        semconv.GEN_AI_TOOL_CALL_ARGUMENTS: parsed(call.arguments),
+        semconv.GEN_AI_TOOL_CALL_RESULT: parsed(result),
+    }
+    return content_attributes(contents)
 
 
 def _bracket(call: ToolCall, ended_ns: int) -> tuple[int, int]:

@@ -29,6 +29,7 @@ from sse_recorder.capture.process import (
 from sse_recorder.capture.tap import FLUSH_INTERVAL_S
 from sse_recorder.errors import StoreError
 from sse_recorder.exchange import Op, RawRecord, RequestHead
+from sse_recorder.otel import Recipe, View
 from sse_recorder.stats import Usage
 from sse_recorder.store.recovery import recover
 from sse_recorder.store.store import Store
@@ -89,7 +90,13 @@ def test_a_writer_that_is_killed_is_replaced(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """What was open ends as incomplete, and what comes later is recorded."""
-    with writing(tmp_path, limits=NEVER, own_process=True) as writer:
+    nowhere = {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1",
+        "OTEL_METRICS_EXPORTER": "none",
+        "OTEL_TRACES_SAMPLER": "always_off",
+    }
+    recipe = Recipe(environ=nowhere, view=View())
+    with writing(tmp_path, limits=NEVER, own_process=True, recipe=recipe) as writer:
         journaled = writer.tap("journaled", 0)
         hold(journaled, 0, end=False)
         until(tmp_path, "exchange_id = 'journaled' AND chunk_count = 1")
@@ -106,7 +113,8 @@ def test_a_writer_that_is_killed_is_replaced(
     assert (name, outcome) == ("journaled", "incomplete")
     assert error is not None
     assert "killed" in error
-    assert caplog.text.count("the writing process died") == 1
+    (told,) = (line for line in caplog.messages if "the writing process died" in line)
+    assert "spans that it had not sent are left to `otel export`" in told
 
 
 def test_what_a_killed_writer_had_not_answered_is_known_as_lost(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from cli.commands import client
 from click.testing import CliRunner
 from otel_samples import as_data
-from otlp_receiver import Receiver, otlp_receiver
+from otlp_receiver import Receiver, otlp_receiver, refusal
 from samples import called, finished, meibel_exchange, returned, said, store_with
 from support import command, environment
 
@@ -23,6 +23,7 @@ from sse_recorder.cli.otel import group
 from sse_recorder.demo import AgentServer
 from sse_recorder.errors import SSERecorderError
 from sse_recorder.store.store import Store
+from sse_recorder.trace import exchange_context
 
 GENERAL = "OTEL_EXPORTER_OTLP_ENDPOINT"
 NOTHING: Mapping[str, str] = {}
@@ -69,6 +70,19 @@ def test_a_dry_run_shows_the_spans_as_a_tree(store: str) -> None:
     assert said_ == "3 spans; nothing was sent.\n"
 
 
+def test_a_tree_has_each_span_below_its_parent(store: str) -> None:
+    """Also where the exchange is not the uppermost: its request is around it."""
+    out, _ = exported(store, "--dry-run", "--otel-http-spans")
+    kind = re.compile("(  (?:server|client|internal))  .*")
+    assert [kind.sub(r"\1", line) for line in out.splitlines()[1:]] == [
+        "└── POST  server",
+        "    └── invoke_agent  client",
+        "        ├── POST  client",
+        "        ├── execute_tool search  internal",
+        "        └── execute_tool book  internal",
+    ]
+
+
 def test_a_dry_run_shows_everything_in_lines(store: str) -> None:
     """A line of JSON a span, in the vocabulary that is asked for."""
     out, _ = exported(
@@ -83,11 +97,15 @@ def test_a_dry_run_shows_everything_in_lines(store: str) -> None:
 def test_spans_are_sent_where_the_option_or_the_variable_says(
     store: str,
 ) -> None:
-    """The option goes before the variable; metrics are not sent again."""
+    """The option goes before the variables; metrics are not sent again."""
     with otlp_receiver() as receiver:
         _, said_ = exported(
-            *(store, "--endpoint", receiver.endpoint),
-            env={"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://127.0.0.1:1/v1/traces"},
+            *(store, "--endpoint", f"{receiver.endpoint}/v1/traces"),
+            env={
+                "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://127.0.0.1:1/v1/traces",
+                "OTEL_TRACES_EXPORTER": "none",
+                "OTEL_SDK_DISABLED": "true",
+            },
         )
         assert said_ == "Sent 3 spans.\n"
         exported(store, env={GENERAL: receiver.endpoint})
@@ -105,12 +123,13 @@ def _halves(receiver: Receiver) -> tuple[list[bytes], list[bytes]]:
     ("args", "code", "says"),
     [
         ([], 2, "give --endpoint URL"),
-        (["--endpoint", "localhost:4318"], 2, "is not an http"),
+        (["--endpoint", "localhost:4318"], 2, "--endpoint 'localhost:4318' is no"),
         (["--endpoint", "http://127.0.0.1:1"], 3, "what arrived is not doubled"),
+        (["--endpoint", "http://127.0.0.1:1"], 3, "and then no more ("),
         (["--dry-run", "--semconv", "genai-2"], 2, "genai-1.41"),
         (["--dry-run", "--where", "nonsense"], 2, "nonsense"),
     ],
-    ids=["nowhere", "no URL", "nobody there", "vocabulary", "where"],
+    ids=["nowhere", "no URL", "nobody there", "and why", "vocabulary", "where"],
 )
 def test_what_cannot_be_done_is_said(
     store: str, args: list[str], code: int, says: str
@@ -120,6 +139,29 @@ def test_what_cannot_be_done_is_said(
     _, said_ = exported(store, *args, code=code, env=limits)
     assert says in said_
     assert "Traceback" not in said_
+    assert "(None)" not in said_
+
+
+def test_what_a_collector_refuses_is_said(store: str) -> None:
+    """A part of a batch, with its reason; and one that sends elsewhere took nothing."""
+    with otlp_receiver(answer=refusal(2, "too old")) as receiver:
+        _, said_ = exported(store, "--endpoint", receiver.endpoint, code=3)
+    assert said_ == "the collector refused 2 of 3 spans (too old)"
+    with otlp_receiver(status=302, headers=(("location", "/"),)) as receiver:
+        _, said_ = exported(store, "--endpoint", receiver.endpoint, code=3)
+    assert "took 0 spans" in said_
+    assert "it redirects" in said_
+
+
+def test_what_is_not_sampled_is_said_to_be_left_out(store: str) -> None:
+    """Who sees no spans learns that there is something without any."""
+    dark = {"OTEL_TRACES_SAMPLER": "always_off"}
+    expected = "1 exchange left out, because the traces are not sampled.\n"
+    _, said_ = exported(store, "--dry-run", env=dark)
+    assert said_ == f"0 spans; nothing was sent.\n{expected}"
+    with otlp_receiver() as receiver:
+        _, said_ = exported(store, "--endpoint", receiver.endpoint, env=dark)
+    assert said_ == f"Sent 0 spans.\n{expected}"
 
 
 def test_one_exchange_can_be_chosen(store: str) -> None:
@@ -199,7 +241,7 @@ def test_a_replay_is_a_servers_work_and_nobodys_call(tmp_path: Path) -> None:
         metrics = receiver.metrics
     assert (span.name, span.kind) == ("POST", "server")
     (link,) = span.links
-    derived = exchange.trace_id or exchange.exchange_id.replace("-", "")
+    derived = exchange.trace_id or exchange_context(exchange.exchange_id, None).trace_id
     assert (link.trace_id, link.kind) == (derived, "recorded")
     assert span.trace_id != link.trace_id
     expected = {

@@ -122,7 +122,7 @@ def test_the_applications_sampler_decides(tmp_path: Path) -> None:
 def test_a_processor_that_raises_costs_no_recording(tmp_path: Path) -> None:
     """Others before it have had their spans, and the exchange is whole."""
     log = (
-        "Spans do not reach the collector (LookupError); recording goes on."
+        "Spans do not reach the collector (LookupError); nothing else waits for them."
         " Check the span processors of the application.\n"
     )
     told = ran(tmp_path, processors="broken", log=log)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from otel_samples import exchange, tool_call
+from otel_samples import ID, exchange, tool_call
 
-from sse_recorder.otel import View, spans
+from sse_recorder.otel import Origin, View, answered_span, spans
 
 ALL = View(compat=("langfuse", "logfire", "openinference"))
 
@@ -58,6 +58,14 @@ def test_a_models_call_is_a_generation() -> None:
     root, *_ = added(ALL, dialect="openai_chat")
     assert root["langfuse.observation.type"] == "generation"
     assert root["openinference.span.kind"] == "LLM"
+
+
+def test_a_tool_that_a_client_ran_is_a_tool() -> None:
+    """Its span is made when another exchange answers, and has what the others have."""
+    call = tool_call(timing="cross_request", result_exchange_id="other")
+    span = answered_span(call, Origin.of(ID, exchange()), None, ALL)
+    assert span.attributes["langfuse.observation.type"] == "tool"
+    assert span.attributes["openinference.span.kind"] == "TOOL"
 
 
 def test_an_http_request_is_left_as_it_is() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -222,6 +224,14 @@ def test_what_is_too_long_is_cut_inside_its_structure(value: Any) -> None:
     assert found["sse_recorder.content.dropped_bytes"] == dropped
 
 
+def test_what_was_not_kept_is_counted_as_gone() -> None:
+    """Frames beyond what is kept of a stream are content that is not told."""
+    facts = replace(text_frames("hi"), unheard_bytes=77)
+    (root,) = spans(exchange(**CHAT), [], facts, SHOWN)
+    assert root.attributes["sse_recorder.content.dropped_bytes"] == 77
+    assert root.attributes["sse_recorder.content.truncated"] is True
+
+
 def test_what_fits_is_left_alone() -> None:
     """Nothing is said of a cut that there was not."""
     assert content_attributes({"a": {"b": "c"}, "d": None}) == {"a": '{"b":"c"}'}
@@ -235,7 +245,27 @@ def test_what_cannot_be_cut_to_fit_is_left_out() -> None:
     assert gone == len(compact(value).encode())
 
 
-def test_half_a_surrogate_pair_does_no_harm() -> None:
-    """Text that JSON can say and protobuf cannot stays escaped."""
-    found = content_attributes({"a": "\ud800"})
-    assert str(found["a"]).encode()
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ({"\ud800": "\udc00x"}, {"\ufffd": "\ufffdx"}),
+        ([2**63, -(2**63), 2**63 - 1], [str(2**63), -(2**63), 2**63 - 1]),
+        ([math.nan, math.inf, 1.5], ["nan", "inf", 1.5]),
+    ],
+    ids=["half a character", "a large number", "no number"],
+)
+def test_what_only_json_can_say_is_said_in_another_way(
+    value: object, expected: object
+) -> None:
+    """And what comes of it is JSON to every reader."""
+    found = content_attributes({"a": value})
+    assert json.loads(str(found["a"]).encode(), parse_constant=pytest.fail) == expected
+
+
+def test_what_is_deep_is_cut_however_short() -> None:
+    """A collector gives up on a whole batch that has something so deep in it."""
+    deep = json.loads("[" * 100 + "1" + "]" * 100)
+    kept, gone = fitted(deep)
+    text = compact(kept)
+    assert text == "[" * 24 + '"…"' + "]" * 24
+    assert gone == len(compact(deep)) - len(text.encode())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any, cast
 
 import pytest
 from otel_samples import OWN_SPAN, TRACE, exchange, telemetry, tool_call
@@ -77,6 +78,21 @@ def test_an_http_request_has_no_events() -> None:
     (root,) = spans(one, [])
     shown = View(content_on_events=True)
     assert events(one, [], NOTHING_HEARD, root, shown) == []
+
+
+def test_odd_content_costs_no_other_event() -> None:
+    """What JSON can say and OTLP cannot is told, and so is all else of its batch."""
+    odd = ['"\\ud800"', str(2**70), "[NaN]", "[" * 90 + "]" * 90]
+    with otlp_receiver() as receiver:
+        sender = telemetry(receiver.endpoint, **{CONTENT: "EVENT_ONLY"})
+        for arguments in odd:
+            sender.emit(exchange(), [tool_call(arguments=arguments)])
+        assert sender.close() == 0
+        told = [attributes(record) for record in receiver.logs]
+    assert len(told) == len(odd)
+    for found in told:
+        (message,) = cast("list[Any]", found["gen_ai.output.messages"])
+        assert message["parts"][0]["name"] == "search"
 
 
 def test_what_is_too_long_for_an_event_is_cut_and_counted() -> None:

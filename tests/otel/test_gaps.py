@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,7 +13,9 @@ from opentelemetry.sdk.metrics.export import (
     AggregationTemporality,
     InMemoryMetricReader,
     MetricsData,
+    ScopeMetrics,
 )
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from otel_samples import exchange, telemetry
 from otlp_receiver import otlp_receiver, points
 
@@ -26,7 +30,7 @@ NAME = "sse_recorder.client.time_per_output_chunk"
 def collected(gaps_ns: list[int]) -> tuple[MetricsData, Any]:
     """Return what the SDK collects, and its own histogram of the same gaps."""
     reader = InMemoryMetricReader()
-    meter = MeterProvider([reader], shutdown_on_exit=False).get_meter("test")
+    meter = MeterProvider([reader], shutdown_on_exit=False).get_meter("sse_recorder")
     histogram = meter.create_histogram(
         "theirs", explicit_bucket_boundaries_advisory=GAP_BUCKETS
     )
@@ -58,7 +62,11 @@ def test_they_are_what_the_sdk_makes_of_the_same_gaps() -> None:
     data, theirs = collected(gaps_ns)
     gaps = Gaps()
     for start in range(0, len(gaps_ns), 700):
-        gaps.add("ours", GAP_BUCKETS, {"a": 1}, gaps_ns[start : start + 700])
+        part = gaps_ns[start : start + 700]
+        if start % 1_400:  # what comes as numbers of times is counted alike
+            gaps.add("ours", GAP_BUCKETS, {"a": 1}, [], Counter(part))
+        else:
+            gaps.add("ours", GAP_BUCKETS, {"a": 1}, part)
     ours = point(gaps.joined(data), "ours")
     assert list(ours.bucket_counts) == list(theirs.bucket_counts)
     assert ours.sum == pytest.approx(theirs.sum)
@@ -94,6 +102,25 @@ def test_without_gaps_nothing_is_added() -> None:
     assert gaps.joined(data) is data
     gaps.add("ours", GAP_BUCKETS, {}, [1])
     assert gaps.joined(MetricsData([])).resource_metrics == []
+
+
+def test_they_are_among_what_is_ours() -> None:
+    """Not among what the SDK says of itself; and they wait where nothing is ours."""
+    data, _ = collected([1])
+    (owner,) = data.resource_metrics
+    (ours,) = owner.scope_metrics
+    sdks = replace(ours, scope=InstrumentationScope("opentelemetry-sdk"))
+
+    def with_scopes(*scopes: ScopeMetrics) -> MetricsData:
+        return MetricsData([replace(owner, scope_metrics=list(scopes))])
+
+    gaps = Gaps(is_delta=True)
+    gaps.add("ours", GAP_BUCKETS, {}, [1])
+    for nothing in (with_scopes(sdks), MetricsData([])):
+        assert gaps.joined(nothing) is nothing
+    (found,) = gaps.joined(with_scopes(sdks, ours)).resource_metrics
+    names = [[metric.name for metric in one.metrics] for one in found.scope_metrics]
+    assert names == [["theirs"], ["theirs", "ours"]]
 
 
 def test_series_are_bounded() -> None:

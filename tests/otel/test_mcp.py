@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
 from otel_samples import OWN_SPAN, TRACE, exchange, tool_call
 
 from sse_recorder.exchange import Exchange
-from sse_recorder.otel import Link, SpanData, spans
+from sse_recorder.otel import Link, SpanData, View, spans
 from sse_recorder.otel.stream import StreamFacts
 
 META_TRACE, META_SPAN = "c" * 32, "d" * 16
@@ -67,6 +68,17 @@ def test_the_call_of_a_tool_is_one_span() -> None:
     assert span.status == "unset"
 
 
+def test_what_the_tool_was_given_and_gave_is_told_where_content_is() -> None:
+    """On the span of the method, where there is no other."""
+    shown = View(content_on_spans=True)
+    work = tool_call(arguments='{"q":1}', result='"r"')
+    (span,) = spans(posted(call()), [work], view=shown)
+    assert span.attributes["gen_ai.tool.call.arguments"] == '{"q":1}'
+    assert span.attributes["gen_ai.tool.call.result"] == '"r"'
+    (span,) = spans(posted(call()), [work])
+    assert not [name for name in span.attributes if "tool.call." in name]
+
+
 def test_a_result_that_is_an_error_is_an_error_of_the_tool() -> None:
     """`isError` is said of the tool, an error of JSON-RPC has its code."""
     (span,) = told(call(), tool_call(status="error"))
@@ -101,6 +113,23 @@ def test_other_methods_are_named_with_their_prompt_and_never_a_uri() -> None:
     assert span.attributes["jsonrpc.request.id"] == "x"
 
 
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("postgres://user:pw@db/x?sig=s&q=1", "postgres://db/x?sig=[redacted]&q=1"),
+        ("file:///a/b", "file:///a/b"),
+        ("http://[::1", None),
+    ],
+)
+def test_the_uri_of_a_resource_carries_no_credentials(
+    uri: str, shown: str | None
+) -> None:
+    """As little as that of the request."""
+    method = {"jsonrpc": "2.0", "id": 1, "method": "resources/read"}
+    (span,) = told(method | {"params": {"uri": uri}})
+    assert span.attributes.get("mcp.resource.uri") == shown
+
+
 def test_several_messages_have_a_span_for_each_tool() -> None:
     """One request of two calls is one span of the method, with two below it."""
     root, *tools = told(
@@ -120,7 +149,8 @@ def test_several_messages_have_a_span_for_each_tool() -> None:
 def test_a_tool_whose_message_names_a_parent_goes_below_that() -> None:
     """Its span is in the message's trace, and links to the request that carried it."""
     meta = {"traceparent": f"00-{META_TRACE}-{META_SPAN}-01"}
-    root, tool = told(call(7, _meta=meta), tool_call(tool_id="7"))
+    root, tool = told(call(7, _meta=meta), tool_call(tool_id="7", status="error"))
+    assert root.error_type == tool.error_type == "tool_error"
     assert (root.trace_id, root.span_id) == (TRACE, OWN_SPAN)
     assert (tool.trace_id, tool.parent_span_id) == (META_TRACE, META_SPAN)
     assert tool.links == (Link(TRACE, OWN_SPAN, "carried"),)

@@ -62,7 +62,7 @@ class Collected:
         self.view = view or View()
         provider = MeterProvider([self.reader], shutdown_on_exit=False)
         self.gaps = Gaps()
-        self.metrics = Metrics(provider.get_meter("test"), self.view, self.gaps)
+        self.metrics = Metrics(provider.get_meter("sse_recorder"), self.view, self.gaps)
 
     def add(
         self,

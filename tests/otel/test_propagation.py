@@ -39,12 +39,23 @@ def test_an_upstream_is_told_what_its_mode_says(
 
 
 def test_a_trace_that_is_not_sampled_is_left_as_it_is() -> None:
-    """The flag stays as the client set it, and so does its span."""
+    """The flag stays as the client set it, and so does its span; not its baggage."""
     dark = TraceContext(TRACE, OWN_SPAN, sampled=False)
     told = Propagation.parse([], []).headers((*UNSAMPLED, *MORE), "", dark)
-    assert told == (*UNSAMPLED, *MORE)
+    assert told == (*UNSAMPLED, MORE[0], MORE[2])
     told = Propagation.parse([], []).headers((), "", dark)
     assert told == (("traceparent", f"00-{TRACE}-{OWN_SPAN}-00"),)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [(), (*INBOUND, *INBOUND), (("traceparent", "00-1-2-01"),)],
+    ids=["none", "two", "not one"],
+)
+def test_a_trace_that_begins_here_has_no_state_of_another(given: Headers) -> None:
+    """Where the client's position cannot be read, its state is of no trace known."""
+    told = Propagation.parse([], []).headers((*given, *MORE), "", OURS)
+    assert told == (MORE[2], ("traceparent", f"00-{TRACE}-{OWN_SPAN}-01"))
 
 
 def test_a_route_may_have_a_mode_of_its_own() -> None:

@@ -72,6 +72,7 @@ def test_one_exchange_is_exactly_these_spans() -> None:
                 "http.response.status_code": 200,
                 "gen_ai.response.finish_reasons": ("stop",),
                 "gen_ai.response.time_to_first_chunk": 0.25,
+                "sse_recorder.stream.time_to_first_event": 0.2,
                 "gen_ai.usage.input_tokens": 11,
                 "gen_ai.usage.output_tokens": 7,
                 "sse_recorder.exchange.id": ID,
@@ -413,7 +414,11 @@ def test_an_open_exchange_has_no_spans_yet() -> None:
 def test_an_exchange_without_an_end_ends_when_it_was_last_heard_of() -> None:
     """A recorder that was killed leaves no end; the last known time stands for it."""
     killed = exchange(
-        outcome=Outcome.INCOMPLETE, ended_ns=None, headers_ns=5, last_content_ns=77
+        outcome=Outcome.INCOMPLETE,
+        ended_ns=None,
+        headers_ns=5,
+        first_event_ns=7,
+        last_content_ns=77,
     )
     assert spans(killed, [])[0].duration_ns == 77
 
@@ -435,10 +440,24 @@ def test_ids_that_were_not_recorded_are_derived() -> None:
     assert spans(old, [tool_call(span_id="")]) == spans(new, [tool_call()])
 
 
+def test_an_answer_in_one_piece_has_no_first_chunk() -> None:
+    """Where nothing is streamed there is no time to its beginning."""
+    facts = StreamFacts(first_output_ns=9)
+    (streamed,) = spans(exchange(), [], facts)
+    (whole,) = spans(exchange(first_event_ns=None), [], facts)
+    assert whole.attributes.keys() - streamed.attributes.keys() == set()
+    assert streamed.attributes.keys() - whole.attributes.keys() == {
+        "gen_ai.response.time_to_first_chunk",
+        "sse_recorder.response.time_to_first_output",
+        "sse_recorder.stream.time_to_first_event",
+    }
+
+
 @pytest.mark.parametrize(
     ("url", "full", "address", "port"),
     [
         ("https://u:p@a.example/x?k=v", "https://a.example/x?k=v", "a.example", 443),
+        ("https://a/?sig=S&q=1", "https://a/?sig=[redacted]&q=1", "a", 443),
         ("http://u@[::1]:81/", "http://[::1]:81/", "::1", 81),
         ("http://a:99999/", None, None, None),
         ("/only/a/path", "/only/a/path", None, None),

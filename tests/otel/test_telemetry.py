@@ -15,11 +15,12 @@ from pathlib import Path
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExportResult
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, TraceIdRatioBased
 from otel_samples import (
     FIVE_CALLS,
     ID,
     INBOUND,
+    MS,
     OWN_SPAN,
     OWN_TRACE,
     PARENT,
@@ -36,9 +37,11 @@ from otlp_receiver import attributes, otlp_receiver
 
 from sse_recorder import __version__, semconv
 from sse_recorder.clock import SYSTEM
-from sse_recorder.exchange import Headers, Opening, Outcome, RequestHead
+from sse_recorder.exchange import Headers, Opening, Outcome, RequestHead, uuid7
 from sse_recorder.otel import Origin, Telemetry, View, answered_span, spans
+from sse_recorder.otel.export import send
 from sse_recorder.otel.telemetry import ORIGINS_MAX
+from sse_recorder.otel.view import CONTENT_VARIABLE
 from sse_recorder.trace import TraceContext, derive_span_id
 
 
@@ -149,6 +152,15 @@ def test_a_name_that_protobuf_cannot_say_costs_no_span() -> None:
         sender.emit(exchange(model="m\ud800"), [tool_call(tool_name="t\udfff")])
         assert sender.close() == 0
         assert receiver.spans(count=2)
+
+
+@pytest.mark.parametrize("ratio", [0.2, 0.5, 0.8])
+def test_a_ratio_of_the_traces_is_sampled(ratio: float) -> None:
+    """Of those that begin here, too: their ids are as good as random to a sampler."""
+    sender = Telemetry(None, sampler=TraceIdRatioBased(ratio))
+    ids = (uuid7(T0 + n * MS) for n in range(2_000))
+    sampled = sum(sender.context(exchange_id, ()).sampled for exchange_id in ids)
+    assert sampled == pytest.approx(2_000 * ratio, abs=150)  # seven sigma
 
 
 @pytest.mark.parametrize(
@@ -323,8 +335,23 @@ def test_a_full_queue_keeps_the_newest_and_says_so(
     blocked.set()
     assert sender.close() == 2
     assert exporter.kept[-1].name == "invoke_agent"
-    assert "Queue full" in caplog.text
-    assert {record.name for record in caplog.records} == {"sse_recorder.otel"}
+    (line,) = caplog.records
+    assert line.name == "sse_recorder.otel"
+    assert "the queue is full); 2 are lost so far" in line.getMessage()
+
+
+def test_what_has_content_is_sent_in_small_batches() -> None:
+    """So much as fits into what collectors take at once, live and from a store."""
+    long = json.dumps("x" * 16_000)
+    calls = [tool_call(seq, arguments=long, result=long) for seq in range(150)]
+    with otlp_receiver() as receiver:
+        sender = telemetry(receiver.endpoint, **{CONTENT_VARIABLE: "SPAN_ONLY"})
+        sender.emit(exchange(), calls)
+        again = spans(exchange(), calls, view=sender.view)
+        assert send([again], sender) == (151, 0)
+        assert sender.close() == 0
+        assert len(receiver.spans(count=302)) == 302
+        assert max(map(len, receiver.all_bodies)) < 4 << 20
 
 
 @pytest.mark.parametrize("status", [503, 429])

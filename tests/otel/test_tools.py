@@ -10,6 +10,7 @@ from otel_samples import (
     INBOUND,
     MS,
     OWN_SPAN,
+    OWN_TRACE,
     PARENT,
     T0,
     TRACE,
@@ -105,7 +106,7 @@ def test_the_origin_of_an_exchange_is_as_it_was_sent_upstream() -> None:
     """Recorded ids stand; those that were not recorded are derived."""
     assert Origin.of(ID, exchange(request_headers=INBOUND)) == ORIGIN
     bare = exchange(trace_id="", span_id="", parent_span_id="")
-    assert Origin.of(ID, bare) == Origin(ID, T0, ID.replace("-", ""), OWN_SPAN, None)
+    assert Origin.of(ID, bare) == Origin(ID, T0, OWN_TRACE, OWN_SPAN, None)
 
 
 @pytest.mark.parametrize("status", ["ok", "error"])

@@ -155,6 +155,11 @@ async def linger(peer: Peer) -> None:
     await peer.reader.read()  # until the recorder hangs up
 
 
+async def say_nothing(peer: Peer) -> None:
+    """Take a request, and do not answer."""
+    await peer.reader.read()  # until the recorder hangs up
+
+
 async def read_head(client: Peer, recorder: Recorder) -> None:
     """Ask, and wait for the head of the answer; the recorder's end ends the rest."""
     del recorder
@@ -195,11 +200,24 @@ async def leave(client: Peer, recorder: Recorder) -> None:
         (linger, leave, {}, None, "client_abort"),
         (linger, leave, {"on_client_abort": "finish"}, None, "client_abort"),
         (linger, read_some, {}, None, "incomplete"),
-        (linger, read_to_the_end, {"upstream_timeout_s": 0.1}, "timeout", "timeout"),
+        (
+            linger,
+            read_to_the_end,
+            {"upstream_timeout_s": 0.1},
+            "stream_stalled",
+            "timeout",
+        ),
+        (
+            say_nothing,
+            read_head,
+            {"upstream_timeout_s": 0.1},
+            "timeout",
+            "timeout",
+        ),
     ],
     ids=[
         *("complete", "cut", "refused", "reported", "vanished", "no HTTP"),
-        *("left", "finished", "stopped", "silent"),
+        *("left", "finished", "stopped", "silent", "silent from the start"),
     ],
 )
 def test_every_way_out_gives_one_span_and_no_content(
@@ -288,7 +306,9 @@ def test_tools_side_by_side_are_as_long_as_their_rows_and_metrics_say(
         assert sums[str(row.tool_name)] == span.duration_ns / 1e9
 
 
-def test_a_collector_that_hangs_does_not_slow_a_stream(tmp_path: Path) -> None:
+def test_a_collector_that_hangs_does_not_slow_a_stream(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Frames pass at their pace, the recording is whole, and stopping has a bound."""
 
     async def answer(peer: Peer) -> None:
@@ -301,7 +321,7 @@ def test_a_collector_that_hangs_does_not_slow_a_stream(tmp_path: Path) -> None:
         peer.send(DONE + LAST)
 
     async def main(receiver: Receiver) -> tuple[float, int]:
-        sender = telemetry(receiver.endpoint, OTEL_BSP_SCHEDULE_DELAY="10")
+        sender = telemetry(receiver.endpoint)
         async with upstream(answer) as port:
             recorder = Recorder(
                 f"http://127.0.0.1:{port}", store=tmp_path, telemetry=sender
@@ -314,12 +334,14 @@ def test_a_collector_that_hangs_does_not_slow_a_stream(tmp_path: Path) -> None:
                 send(client)
                 await client.read_until(b"0\r\n\r\n")
                 writer.close()
+            assert receiver.bodies  # it has hung since the first of them
             began = SYSTEM.monotonic_ns()
             sender_close = sender.close
             sender.close = lambda timeout_s=0.3: sender_close(timeout_s)  # type: ignore[method-assign]
             await recorder.stop(grace_s=0.1)
             return (SYSTEM.monotonic_ns() - began) / 1e9, recorder.spans_lost
 
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "10")
     with otlp_receiver(hang=True) as receiver:
         took_s, lost = asyncio.run(main(receiver))
     assert lost == 3

@@ -31,6 +31,7 @@ from sse_recorder import RecordingTransport, ReplayTransport
 from sse_recorder.capture import Tap, Writer
 from sse_recorder.errors import UsageError
 from sse_recorder.redact import Redactor
+from sse_recorder.trace import exchange_context
 
 # --- recording ------------------------------------------------------------------------
 
@@ -63,7 +64,7 @@ def test_what_is_recorded_is_what_the_client_got(
         raw = [(k.decode(), v.decode()) for k, v in read.response.headers.raw]
         assert one.response_headers == tuple(raw)
         assert one.tags == {"a": "b", "sse_recorder.mode": "client"}
-        assert one.trace_id == one.exchange_id.replace("-", "")
+        assert one.trace_id == exchange_context(one.exchange_id, None).trace_id
         times = [one.sent_ns, one.headers_ns, *[c.at_ns for c in chunks], one.ended_ns]
         assert times == sorted(filter(None, times))
         origin_ns = read.head_ns - (one.headers_ns or 0)
