@@ -68,6 +68,9 @@ def test_ctrl_c_ends_a_query_and_what_is_typed_but_not_the_prompt(
     with prompt(tmp_path, "--format", "csv") as started:
         started.type("SELECT 1,\n", "2 AS lost")
         started.until("2 AS lost")
+        # A signal just before readline waits is seen with the next key only.
+        state = Path(f"/proc/{started.process.pid}/stat")
+        eventually(lambda: state.read_text().rpartition(")")[2].split()[0] == "S")
         started.type(CTRL_C)
         started.until("sql> ")
         threads = Path(f"/proc/{started.process.pid}/task")
