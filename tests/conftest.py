@@ -17,8 +17,47 @@ LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
 }
 
 
+# What takes seconds each, and is more of what quicker tests check, too: the pages
+# behind the README, second writers and workers, kills at random moments, shells.
+SLOW = (
+    "analytics/test_compare.py::test_fifteen_percent",
+    "analytics/test_compare.py::test_what_has_not_changed",
+    "analytics/test_compare.py::test_what_is_rare",
+    "capture/test_process.py::test_a_wedged_writer",
+    "capture/test_process.py::test_a_writer_that_is_stopped",
+    "capture/test_process.py::test_stopping_under_load",
+    "cli/test_completing.py::test_a_word_is_completed",
+    "cli/test_completing.py::test_an_exchange_and_a_file",
+    "cli/test_completing.py::test_columns_and_tables_are_completed_within_quotes[fish]",
+    "cli/test_completing.py::test_columns_and_tables_are_completed_within_quotes[zsh]",
+    "cli/test_init.py::test_flag_goes_before",
+    "cli/test_record.py::test_record_and_replay_have_one_store",
+    "cli/test_record.py::test_what_faults_did",
+    "cli/test_replay.py::test_speed_is_what_flag",
+    "cli/test_replay.py::test_what_is_ignored_is_what_flags",
+    "cli/test_workers.py",
+    "dialects/test_plugins.py::test_one_that_is_broken",
+    "end_to_end/test_fuzz.py",
+    "end_to_end/test_survival.py::test_a_writer_that_is_gone",
+    "end_to_end/test_survival.py::test_no_exchange_is_lost",
+    "store/rebuild/test_run.py::test_a_rebuild_that_is_killed",
+    "store/rebuild/test_run.py::test_readers_that_have",
+    "store/rebuild/test_run.py::test_what_was_told_wrongly",
+    "test_proxy.py::test_a_slow_",
+    "test_proxy.py::test_bodies_of_any_size",
+    "test_readme.py::test_every_command_and_every_example_works[docs/",
+)
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what takes longest, so that nobody waits for it in the end."""
+    """Tell what is slow, and begin with what takes longest of the rest."""
+    for item in items:
+        name = item.nodeid.removeprefix("tests/")
+        # What passes on one loop and not on the other is rare.
+        is_twin = "[asyncio" in name and not name.startswith("http1/")
+        if name.startswith(SLOW) or is_twin:
+            item.add_marker(pytest.mark.slow)
     items.sort(key=lambda item: "/test_readme.py" not in item.nodeid)
 
 
