@@ -20,12 +20,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from contextlib import suppress
 from itertools import chain, groupby
 from operator import itemgetter
 from pathlib import Path
-from threading import Lock
+from threading import Lock, Thread
 from typing import Any, Self
 
 import duckdb
@@ -145,22 +145,35 @@ class Store:
             UsageError: the query is wrong.
             StoreError: a file of the store is damaged.
         """
-        # In a thread, because DuckDB does not look at signals, and Ctrl-C is to end a
-        # long query.
-        with ThreadPoolExecutor(1) as thread:
-            running = thread.submit(self._run, query, list(params))
+        try:
+            return self._run_in_thread(query, list(params))
+        except duckdb.Error as error:
+            # Some errors that only a damaged file makes have no class of their own.
+            if type(error) is duckdb.Error or self._names_a_file(error):
+                raise self._damaged(error) from error
+            raise UsageError(f"{error}; {_SQL_HELP}") from error
+
+    def _run_in_thread(self, query: str, params: list[object]) -> pa.Table:
+        """Run SQL where it can be interrupted: DuckDB does not look at signals."""
+        running: Future[pa.Table] = Future()
+
+        def run() -> None:
+            if not running.set_running_or_notify_cancel():
+                return
             try:
-                return running.result()
-            except KeyboardInterrupt:
-                while not running.done():  # it may not have begun yet
-                    self._connection.interrupt()
-                    wait([running], timeout=0.05)
-                raise
-            except duckdb.Error as error:
-                # Some errors that only a damaged file makes have no class of their own.
-                if type(error) is duckdb.Error or self._names_a_file(error):
-                    raise self._damaged(error) from error
-                raise UsageError(f"{error}; {_SQL_HELP}") from error
+                running.set_result(self._run(query, params))
+            except BaseException as error:  # noqa: BLE001 - who waits is to have it
+                running.set_exception(error)
+
+        try:
+            # A pool does not know a thread whose start was interrupted.
+            Thread(target=run, name="sse-recorder-query").start()
+            return running.result()
+        except KeyboardInterrupt:
+            while not (running.cancel() or running.done()):
+                self._connection.interrupt()
+                wait([running], timeout=0.05)
+            raise
 
     def _run(self, query: str, params: list[object]) -> pa.Table:
         # A connection does one thing at a time, and its tables are its own.

@@ -27,6 +27,12 @@ def prompt(folder: Path, *args: str) -> Iterator[Terminal]:
         yield started
 
 
+def until_it_waits(started: Terminal) -> None:
+    """Wait until the prompt does, as somebody does who looks before typing."""
+    state = Path(f"/proc/{started.process.pid}/stat")
+    eventually(lambda: state.read_text().rpartition(")")[2].split()[0] == "S")
+
+
 def test_a_statement_ends_with_a_semicolon_or_an_empty_line(tmp_path: Path) -> None:
     """It may have several lines; Ctrl-D ends all."""
     with prompt(tmp_path, "--format", "csv") as started:
@@ -69,8 +75,7 @@ def test_ctrl_c_ends_a_query_and_what_is_typed_but_not_the_prompt(
         started.type("SELECT 1,\n", "2 AS lost")
         started.until("2 AS lost")
         # A signal just before readline waits is seen with the next key only.
-        state = Path(f"/proc/{started.process.pid}/stat")
-        eventually(lambda: state.read_text().rpartition(")")[2].split()[0] == "S")
+        until_it_waits(started)
         started.type(CTRL_C)
         started.until("sql> ")
         threads = Path(f"/proc/{started.process.pid}/task")
@@ -79,6 +84,7 @@ def test_ctrl_c_ends_a_query_and_what_is_typed_but_not_the_prompt(
         eventually(lambda: len(list(threads.iterdir())) > idle)
         started.type(CTRL_C)
         started.until("interrupted\nsql> ")
+        until_it_waits(started)
         started.type("SELECT 1 AS one;\n")
         started.until("\none\n1\nsql> ")
 
