@@ -30,6 +30,7 @@ SLOW = (
     "cli/test_completing.py::test_an_exchange_and_a_file",
     "cli/test_completing.py::test_columns_and_tables_are_completed_within_quotes[fish]",
     "cli/test_completing.py::test_columns_and_tables_are_completed_within_quotes[zsh]",
+    "cli/test_fetch.py::test_curl_sends_the_same",
     "cli/test_init.py::test_flag_goes_before",
     "cli/test_record.py::test_record_and_replay_have_one_store",
     "cli/test_record.py::test_what_faults_did",
@@ -40,11 +41,14 @@ SLOW = (
     "end_to_end/test_fuzz.py",
     "end_to_end/test_survival.py::test_a_writer_that_is_gone",
     "end_to_end/test_survival.py::test_no_exchange_is_lost",
+    "otel/test_ambient.py",
     "store/rebuild/test_run.py::test_a_rebuild_that_is_killed",
+    "store/rebuild/test_run.py::test_a_store_that_is_recorded_into",
     "store/rebuild/test_run.py::test_readers_that_have",
     "store/rebuild/test_run.py::test_what_was_told_wrongly",
     "test_proxy.py::test_a_slow_",
     "test_proxy.py::test_bodies_of_any_size",
+    "test_pytest_plugin.py::test_a_name_for_many_tests",
     "test_readme.py::test_every_command_and_every_example_works[docs/",
 )
 
