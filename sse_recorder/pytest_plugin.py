@@ -49,7 +49,6 @@ if TYPE_CHECKING:
 
 _MODES: Final = ("none", "once", "new_episodes", "all", "rewrite")
 _MARK: Final = "sse_recording"
-_FIXTURE: Final = "sse_recordings"
 _NAME_MAX_BYTES: Final = 100
 """Of 255 that a file's name has, as a rule, in any alphabet."""
 _TIMEOUT_S: Final = 60

@@ -81,10 +81,7 @@ _USUAL: Final = re.compile(
 
 # The same, or else whatever ends with a blank line: so whole frames are matched one
 # after the other, and nothing is left between them.
-_BLOCKS: Final = re.compile(
-    "(?:(id: ?+)([^\n\0]*+)\n)?+(?:(event: ?+)(.*+)\n)?+(data: ?+)(.*+)\n\n"
-    "|((?:.++\n)*+\n)"
-)
+_BLOCKS: Final = re.compile(f"{_USUAL.pattern}|((?:.++\n)*+\n)")
 
 _FIELDS: Final = frozenset(("data", "event", "id", "retry"))
 

@@ -32,6 +32,7 @@ _MODELS: Final = {
     "openai_chat": semconv.CHAT,
     "openai_responses": semconv.CHAT,
     "gemini": semconv.GENERATE_CONTENT,
+    "gemini_interactions": semconv.GENERATE_CONTENT,
 }
 _BY_PATH: Final = (
     (re.compile(r"/embeddings/?$|:(?:batchE|e)mbedContents?$"), semconv.EMBEDDINGS),

@@ -88,6 +88,7 @@ _NO_ANSWER: Final = (
 # Dialects that say when an answer is whole, so that one that does not was cut.
 _TERMINATED: Final = frozenset(
     {"meibel", "anthropic", "openai_chat", "openai_responses", "gemini"}
+    | {"gemini_interactions"}
     | {"ag_ui", "vercel_ui", "a2a"}
 )
 

@@ -46,6 +46,11 @@ def named(
             ("chat", "openai", "m-1"),
         ),
         (
+            "gemini_interactions",
+            "https://generativelanguage.googleapis.com/v1beta/interactions",
+            ("generate_content", "gcp.gemini", "m-1"),
+        ),
+        (
             "openai_responses",
             "https://api.openai.com/v1/responses",
             ("chat", "openai", "m-1"),

@@ -58,7 +58,6 @@ BATCH_ROWS: Final = 4_096
 KINDS: Final = {kind.value: chr(ord("a") + n) for n, kind in enumerate(Kind)}
 """A letter for each kind, so that those of many frames are one text."""
 _NAMES: Final = {letter: kind for kind, letter in KINDS.items()}
-_UNKNOWN: Final = "?"
 _FRAME_COLUMNS: Final = list(StoredFrame._fields)
 # What the later row says anew; all else is the call's own.
 _NEWS: Final = tuple(
