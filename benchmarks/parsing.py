@@ -305,8 +305,8 @@ def events_of(decode: Decode, chunks: list[bytes]) -> list[Event]:
             if found.type == "event":
                 events.append((found.event or "message", found.data, last_id))
         elif isinstance(found, tuple):
-            id_field, id_, _, event, _, data, _ = found
-            last_id = id_ if id_field else last_id
+            id_, event, data, _ = found
+            last_id = id_ or last_id
             events.append((event or "message", data, last_id))
         else:
             events.append((found.event or "message", found.data, found.id or ""))

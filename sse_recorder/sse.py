@@ -74,14 +74,20 @@ _LINE_END: Final = re.compile("(\r\n|\r|\n)")
 # one line end.
 _BLANK_LINE: Final = re.compile(rb"\n[\r\n]|\r\r")
 
-# What nearly all servers send, and what is written before each value of it.
-_USUAL: Final = re.compile(
-    "(?:(id: ?+)([^\n\0]*+)\n)?+(?:(event: ?+)(.*+)\n)?+(data: ?+)(.*+)\n\n"
-)
+# What nearly all servers send: its fields with a space before each value, as most write
+# it, or with none.  A value is taken only where it tells that its field is there.
+_USUAL: Final = {
+    gap: re.compile(
+        f"(?:id:{before}([^\n\0]++)\n)?+(?:event:{before}(.++)\n)?+data:{before}(.*+)\n\n"
+    )
+    for gap, before in ((" ", " "), ("", "(?! )"))
+}
 
 # The same, or else whatever ends with a blank line: so whole frames are matched one
 # after the other, and nothing is left between them.
-_BLOCKS: Final = re.compile(f"{_USUAL.pattern}|((?:.++\n)*+\n)")
+_BLOCKS: Final = {
+    gap: re.compile(f"{usual.pattern}|((?:.++\n)*+\n)") for gap, usual in _USUAL.items()
+}
 
 _FIELDS: Final = frozenset(("data", "event", "id", "retry"))
 
@@ -122,11 +128,23 @@ class Frame(NamedTuple):
     `unterminated`; None where there is nothing."""
 
 
-Block = tuple[str, str, str, str, str, str, str]
+Block = tuple[str, str, str, str]
 """A frame of text: the `id`, `event` and `data` of an event as nearly all servers send
-it, each as what is written before its value, and its value, both empty where there is
-no such field; or else, last, all of its text.  Lines end by LF in it, whatever they
-end by in the stream (`Parser.line_end`)."""
+it, empty where there is no such field; or else, last, all of its text, whose lines end
+by LF, whatever they end by in the stream."""
+
+
+Form = tuple[str, int]
+"""A layout, and how many bytes of it are not values."""
+
+
+class Style(NamedTuple):
+    """How a server writes its events."""
+
+    gap: str
+    """What is between a field's colon and its value."""
+    line_end: str
+    """What ends its lines."""
 
 
 class Parser:
@@ -148,6 +166,7 @@ class Parser:
         "_bom",
         "_buffer",
         "_chunk",
+        "_gap",
         "_has_cr",
         "_head",
         "_is_mixed",
@@ -180,6 +199,7 @@ class Parser:
         # Searching LF pairs with `find` takes a third of the time of the expression.  A
         # server writes its line ends one way, so the first CR decides for the rest.
         self._has_cr = False
+        self._gap = " "
         self._too_long = False  # pieces of the open frame are out already
         self._is_mixed = False  # lines end in several ways
         self._is_plain = not self._head  # nothing of all this, so that frames are text
@@ -200,9 +220,9 @@ class Parser:
         return self._start
 
     @property
-    def line_end(self) -> str:
-        """What ends the lines of what `feed_run` has taken."""
-        return "\r\n" if self._has_cr else "\n"
+    def style(self) -> Style:
+        """How the events are written that `feed_run` returned last."""
+        return Style(self._gap, "\r\n" if self._has_cr else "\n")
 
     def feed(self, data: bytes) -> list[Frame]:
         """Take the next chunk and return the frames that it completes."""
@@ -229,7 +249,8 @@ class Parser:
         self._last = chunk
         if not text:
             return []
-        frames = _read_blocks(text, self.line_end, start, self._since, chunk)
+        self._gap = _gap(text)
+        frames = _read_blocks(text, self.style, start, self._since, chunk)
         self._since = chunk
         return frames
 
@@ -250,21 +271,25 @@ class Parser:
             self._is_mixed = True
             self._is_plain = False
             return None
+        blank = b"\n\r\n" if self._has_cr else b"\n\n"
         is_apart = old == 1 and data[0] not in b"\r\n"  # no need to copy it
-        if not is_apart:
-            buffer += data
-        block, begin = (data, 0) if is_apart else (buffer, 1)
-        end = _last_frame_end(block, max(old - 2, 0), self._has_cr)
         try:
-            text = block[begin:end].decode() if end else ""
+            if is_apart:
+                place = data.rfind(blank)
+                size = place + len(blank) if place >= 0 else 0
+                text = data[:size].decode()
+                if size < len(data):
+                    buffer += data[size:]
+            else:
+                buffer += data
+                place = buffer.rfind(blank, max(old - 2, 0))
+                size = place - 1 + len(blank) if place >= 0 else 0
+                text = buffer[1 : size + 1].decode()
+                del buffer[:size]
         except UnicodeDecodeError:
             del buffer[old:]
             return None
-        if is_apart:
-            buffer += data[end:]
-        elif end:
-            del buffer[: end - 1]
-        self._start += max(end - begin, 0)
+        self._start += size
         return text.replace("\r", "") if self._has_cr else text
 
     def _are_lines_alike(self, data: bytes) -> bool:
@@ -355,13 +380,14 @@ class Parser:
             self._since = self._chunk + number
         self._chunk += len(sizes)
         self._last = self._chunk - 1
-        return _BLOCKS.findall(text)
+        self._gap = gap = _gap(text)
+        return _BLOCKS[gap].findall(text)
 
     def close(self) -> list[Frame]:
         """Return the last frame, if bytes are pending; nothing can be fed after it."""
-        block = self.pending
-        if not block:
+        if self.open_since is None:
             return []
+        block = self.pending
         # "Once the end of the file is reached, any pending data must be discarded": so
         # a tail dispatches nothing and its id does not count.
         held = _BLANK_LINE.search(self._buffer, max(len(self._buffer) - 2, 0))
@@ -518,17 +544,6 @@ def _frame_end(
     return end
 
 
-def _last_frame_end(
-    buffer: bytes | bytearray,
-    search: int,
-    has_cr: bool,  # noqa: FBT001 - private, and called for each chunk
-) -> int:
-    """Return the end of the last frame that ends after `search` by LF or CRLF; or 0."""
-    blank = b"\n\r\n" if has_cr else b"\n\n"
-    found = buffer.rfind(blank, search)
-    return 0 if found < 0 else found + len(blank)
-
-
 def _tail(
     block: bytes, start: int, first_chunk: int, last_chunk: int, anomaly: str
 ) -> Frame:
@@ -544,8 +559,14 @@ def _tail(
     )
 
 
+def _gap(text: str) -> str:
+    """Return what is before the values in a text, going by the first of its data."""
+    place = text.find("data:")
+    return " " if place < 0 or text.startswith(" ", place + len("data:")) else ""
+
+
 def _read_blocks(
-    text: str, end: str, start: int, first_chunk: int, chunk: int
+    text: str, style: Style, start: int, first_chunk: int, chunk: int
 ) -> list[Frame]:
     """Return the frames of a text of whole ones, which came to their ends in a chunk.
 
@@ -553,19 +574,18 @@ def _read_blocks(
     """
     frames: list[Frame] = []
     size_of = len if text.isascii() else utf8_size
-    for id_field, id_, event_field, event, data_field, data, other in _BLOCKS.findall(
-        text
-    ):
+    forms = usual_forms(*style)
+    for id_, event, data, other in _BLOCKS[style.gap].findall(text):
         if other:
-            block = other.replace("\n", end).encode()
+            block = other.replace("\n", style.line_end).encode()
             frame = _read_any(block, start, first_chunk, chunk)
             size = frame.size
         else:
-            layout, size = usual_form(id_field, event_field, data_field, end)
+            layout, size = forms[id_ != ""][event != ""]
             size += size_of(data)
-            if event_field:
+            if event:
                 size += size_of(event)
-            if id_field:
+            if id_:
                 size += size_of(id_)
             # Its class checks and fills in arguments, which costs more than the tuple.
             frame = _new_tuple(
@@ -576,8 +596,8 @@ def _read_blocks(
                     first_chunk,
                     chunk,
                     "event",
-                    event if event_field else None,
-                    id_ if id_field else None,
+                    event or None,
+                    id_ or None,
                     None,
                     data,
                     layout,
@@ -596,12 +616,22 @@ def utf8_size(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode())
 
 
-@lru_cache(maxsize=64)
-def usual_form(id_: str, event: str, data: str, end: str) -> tuple[str, int]:
-    """Return the layout of such an event, and how many bytes are not its values."""
-    layout = usual_layout(id_, event, data, end)
-    names = sum(len("{}") + len(name) for name in _FIELDS if f"{{{name}}}" in layout)
-    return layout, len(layout) - names
+@lru_cache(maxsize=8)
+def usual_forms(gap: str, line_end: str) -> tuple[tuple[Form, Form], tuple[Form, Form]]:
+    """Return the layouts of usual events of a style, and their bytes beside the values.
+
+    They are found by whether the event has an id, and then by whether it has a name.
+    """
+
+    def form(*fields: str) -> Form:
+        lines = [f"{field}:{gap}{{{field}}}" for field in fields]
+        layout = line_end.join([*lines, "", ""])
+        return layout, len(layout) - sum(len("{}") + len(field) for field in fields)
+
+    return (
+        (form("data"), form("event", "data")),
+        (form("id", "data"), form("id", "event", "data")),
+    )
 
 
 def read_text(text: str, end: str) -> Frame:
@@ -635,11 +665,15 @@ def _read_usual(
         text = text.replace(end, "\n")
         if "\r" in text or size - len(text) != text.count("\n"):
             return None
-    usual = _USUAL.fullmatch(text)
+    gap = " "
+    usual = _USUAL[gap].fullmatch(text)
     if usual is None:
-        return None
-    id_field, id_, event_field, event, data_field, data = usual.groups()
-    layout = usual_layout(id_field or "", event_field or "", data_field, end)
+        gap = ""
+        usual = _USUAL[gap].fullmatch(text)
+        if usual is None:
+            return None
+    id_, event, data = usual.groups()
+    layout, _ = usual_forms(gap, end)[id_ is not None][event is not None]
     # Its class checks and fills in arguments, which costs more than all of the tuple.
     return _new_tuple(
         Frame,
@@ -658,17 +692,6 @@ def _read_usual(
             None,
         ),
     )
-
-
-@lru_cache(maxsize=64)
-def usual_layout(id_: str, event: str, data: str, end: str) -> str:
-    """Return the layout of an event that has this written before its values."""
-    lines = [f"{data}{{data}}", "", ""]
-    if event:
-        lines.insert(0, f"{event}{{event}}")
-    if id_:
-        lines.insert(0, f"{id_}{{id}}")
-    return end.join(lines)
 
 
 def _read_any(

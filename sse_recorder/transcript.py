@@ -27,7 +27,7 @@ from __future__ import annotations
 import base64
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import accumulate, repeat
+from itertools import accumulate
 from typing import Any, Final, NamedTuple
 
 from sse_recorder import coding, dialects
@@ -53,9 +53,9 @@ from sse_recorder.sse import (
     Block,
     Frame,
     Parser,
+    Style,
     read_text,
-    usual_form,
-    usual_layout,
+    usual_forms,
     utf8_size,
 )
 from sse_recorder.tables import EventRun, Rows
@@ -358,8 +358,8 @@ class Transcript:
         eid, number = self.exchange_id, self._chunk_count
         rows.chunk_runs.append((eid, number, run.at_ns, run.size))
         assert self._parser is not None
-        end = self._parser.line_end
-        sizes = _sizes(blocks, end)
+        style = self._parser.style
+        sizes = _sizes(blocks, style)
         first_ns = last_ns = run.at_ns
         if pending or sizes != run.size:
             ends = list(accumulate(run.size))
@@ -373,12 +373,12 @@ class Transcript:
         self._chunk_count += len(run.size)
         self._response_size += len(run.data)
         start = 0
-        for place in [n for n, block in enumerate(blocks) if block[6]]:
+        for place in [n for n, block in enumerate(blocks) if block[3]]:
             part = slice(start, place)
             self._add_events(
                 blocks[part], first_ns[part], last_ns[part], sizes[part], rows
             )
-            frame = read_text(blocks[place][6], end)
+            frame = read_text(blocks[place][3], style.line_end)
             self._add_frame(frame, first_ns[place], last_ns[place], rows)
             start = place + 1
         self._add_events(
@@ -413,10 +413,8 @@ class Transcript:
         if not blocks:
             return
         assert self._parser is not None
-        columns = tuple(zip(*blocks, strict=True))
-        id_fields, ids, event_fields, names, data_fields, data, _ = columns
-        if not all(event_fields):
-            names = tuple(map(_present, event_fields, names))
+        id_texts, name_texts, data, _ = zip(*blocks, strict=True)
+        names = _values(name_texts)
         rows.runs.append(
             EventRun(
                 self.exchange_id,
@@ -425,24 +423,22 @@ class Transcript:
                 last_ns,
                 sizes,
                 names,
-                list(map(_present, id_fields, ids))
-                if any(id_fields)
-                else [None] * len(ids),
+                _values(id_texts),
                 data,
-                self._layouts(
-                    (id_fields, event_fields, data_fields), self._parser.line_end
-                ),
+                self._layouts(id_texts, name_texts),
                 self._kinds(last_ns, names, data, rows),
             )
         )
         self._frame_count += len(blocks)
 
-    @staticmethod
-    def _layouts(fields: tuple[tuple[str, ...], ...], end: str) -> list[str]:
-        kinds = [set(column) for column in fields]
-        if all(len(kind) == 1 for kind in kinds):  # a server writes them all alike
-            return [usual_layout(*(kind.pop() for kind in kinds), end)] * len(fields[0])
-        return list(map(usual_layout, *fields, repeat(end)))
+    def _layouts(self, ids: Sequence[str], names: Sequence[str]) -> list[str]:
+        """Return the layouts of usual events."""
+        assert self._parser is not None
+        forms = usual_forms(*self._parser.style)
+        if {ids.count(""), names.count("")} <= {0, len(ids)}:  # all written alike
+            return [forms[ids[0] != ""][names[0] != ""][0]] * len(ids)
+        pairs = zip(ids, names, strict=True)
+        return [forms[id_ != ""][name != ""][0] for id_, name in pairs]
 
     def _kinds(
         self,
@@ -718,23 +714,26 @@ class Transcript:
                     self._add_decoded(at_ns, data, Rows())
 
 
-def _present(field: str, value: str) -> str | None:
-    """Return the value of a field if it was there."""
-    return value if field else None
+def _values(texts: Sequence[str]) -> Sequence[str | None]:
+    """Return a field of usual events: None where it is not there."""
+    if all(texts):
+        return texts
+    return [text or None for text in texts] if any(texts) else [None] * len(texts)
 
 
-def _sizes(blocks: list[Block], end: str) -> list[int]:
+def _sizes(blocks: list[Block], style: Style) -> list[int]:
     """Return how many bytes each of some frames is."""
     sizes = []
-    for id_field, id_, event_field, event, data_field, data, other in blocks:
+    forms = usual_forms(*style)
+    end_more = len(style.line_end) - 1
+    for id_, event, data, other in blocks:
         if other:
-            size = utf8_size(other) + other.count("\n") * (len(end) - 1)
+            size = utf8_size(other) + other.count("\n") * end_more
         else:
-            form = usual_form(id_field, event_field, data_field, end)
-            size = form[1] + utf8_size(data)
-            if event_field:
+            size = forms[id_ != ""][event != ""][1] + utf8_size(data)
+            if event:
                 size += utf8_size(event)
-            if id_field:
+            if id_:
                 size += utf8_size(id_)
         sizes.append(size)
     return sizes

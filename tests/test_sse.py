@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from itertools import accumulate, pairwise
+from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
@@ -455,17 +456,15 @@ def test_frames_of_a_run_are_those_that_its_chunks_make(
         assert [frame.start for frame in frames[:1]] in ([], [start])
         assert len(blocks) == len(frames)
         for block, frame in zip(blocks, frames, strict=True):
-            id_field, id_, event_field, name, data_field, data, text = block
+            id_, name, data, text = block
             if text:
-                read = sse.read_text(text, one.line_end)
+                read = sse.read_text(text, one.style.line_end)
                 assert without_chunks([read._replace(start=frame.start)]) == (
                     without_chunks([frame])
                 )
                 continue
-            layout, size = sse.usual_form(
-                id_field, event_field, data_field, one.line_end
-            )
-            values = (id_ if id_field else None, name if event_field else None, data)
+            layout, size = sse.usual_forms(*one.style)[id_ != ""][name != ""]
+            values = (id_ or None, name or None, data)
             assert (frame.id, frame.event, frame.data) == values
             assert (frame.type, frame.layout, frame.raw) == ("event", layout, None)
             assert frame.size == size + sum(map(sse.utf8_size, (id_, name, data)))
@@ -479,16 +478,21 @@ def test_usual_text_is_read_at_once() -> None:
     """The fast way is taken for what nearly all servers send, however it was cut."""
     parser = Parser()
     assert parser.feed_run(b"id: 7\nevent: e\ndata: 1\n\n: c\n\nda", [9, 20]) == [
-        ("id: ", "7", "event: ", "e", "data: ", "1", ""),
-        ("", "", "", "", "", "", ": c\n\n"),
+        ("7", "e", "1", ""),
+        ("", "", "", ": c\n\n"),
     ]
-    assert parser.feed_run(b"ta:2\n\n", [3, 3]) == [("", "", "", "", "data:", "2", "")]
+    assert parser.style == (" ", "\n")
+    assert parser.feed_run(b"ta:2\n\nid:8\ndata:\n\n", [3, 17]) == [
+        ("", "", "2", ""),
+        ("8", "", "", ""),
+    ]
+    assert parser.style == ("", "\n")
     assert parser.feed_run(b"data: 3\r", [8]) == []
     assert parser.feed_run(b"\n\r\ndata: 4\r\n\r\n", [3, 11]) == [
-        ("", "", "", "", "data: ", "3", ""),
-        ("", "", "", "", "data: ", "4", ""),
+        ("", "", "3", ""),
+        ("", "", "4", ""),
     ]
-    assert parser.line_end == "\r\n"
+    assert parser.style == (" ", "\r\n")
     assert parser.feed_run(b"data: 5\n\n", [9]) is None
 
 
@@ -559,17 +563,22 @@ def test_a_long_line_in_small_pieces_is_searched_once(
     """
     searched = 0
 
-    def counting(find: Callable[..., int]) -> Callable[..., int]:
-        def counted(buffer: bytearray, search: int, *more: bool) -> int:
+    find = sse._frame_end
+
+    def counted(buffer: bytearray, search: int, has_cr: bool) -> int:  # noqa: FBT001
+        nonlocal searched
+        searched += len(buffer) - search
+        return find(buffer, search, has_cr)
+
+    class Buffer(bytearray):
+        def rfind(self, part: Any, start: Any = 0, end: Any = None) -> int:
             nonlocal searched
-            searched += len(buffer) - search
-            return find(buffer, search, *more)
+            searched += len(self) - start
+            return super().rfind(part, start, end)
 
-        return counted
-
-    for name in ("_frame_end", "_last_frame_end"):
-        monkeypatch.setattr(sse, name, counting(getattr(sse, name)))
+    monkeypatch.setattr(sse, "_frame_end", counted)
     parser = Parser()
+    parser._buffer = Buffer(parser._buffer)
     parser.feed(b":" + line_end)
     for count in (1000, 4000):
         searched = 0
