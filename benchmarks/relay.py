@@ -3,7 +3,8 @@
 One generator (`load.c`, compiled here) is the upstream and the clients.  It has one
 core and the proxy has another, with every process and thread that belongs to it, so
 what a proxy's helpers do counts as its own.  The proxies take turns, in several rounds;
-a figure is the median of the rounds, and a ratio is the median of the rounds' ratios.
+a figure is the median of the rounds, and a ratio is the median of the rounds' ratios;
+the least and the largest p99 of the rounds are in brackets.
 
     direct      the clients connect to the upstream: what the generator itself shows
     nginx       `proxy_buffering off`, one worker, no access log; it writes nothing
@@ -14,6 +15,7 @@ a figure is the median of the rounds, and a ratio is the median of the rounds' r
                 metrics sent to a collector, and segments of 4 MB, so that it seals
                 again and again
     hanging     the same, but its collector accepts connections and never answers
+    silent      the same, but it sends no telemetry
 
 CPU is the processor time of all its threads divided by frames.  Latency is one way,
 from just before the upstream's write to just after the client's read.  Saturation keeps
@@ -21,7 +23,7 @@ one frame of each stream under way.  Memory is the proportional set size above t
 without streams, while they are open.
 
 The recorders have had streams that ended before they are measured, so that there are
-spans to send meanwhile; metrics are sent every second.
+spans to send meanwhile; metrics are sent every five seconds.
 
 Truth of time: the distances between the recorded times of neighbouring frames against
 the distances between the times at which the generator wrote them.
@@ -59,10 +61,14 @@ RATE = 50
 WARM_S = 1
 SPANS_S = 0.5
 """How long streams last whose spans are being sent while others are measured."""
-METRICS_MS = 1_000
-"""How often metrics are sent: by default that is not once in a measurement."""
-RECORDERS = ("recorder", "hanging")
-LABELS = {"hanging": "recorder, collector hangs"}
+METRICS_MS = 5_000
+"""How often metrics are sent: twelve times as often as by default, so that they are
+once in every measurement."""
+RECORDERS = ("recorder", "hanging", "silent")
+LABELS = {
+    "hanging": "recorder, collector hangs",
+    "silent": "recorder, no telemetry",
+}
 FULL_S = 2
 PROXY_CORE, LOAD_CORE = 0, 1
 
@@ -177,25 +183,27 @@ def running(name: str, load: Load, folder: Path) -> Iterator[Proxy]:
     # The kernel accepts what this process never does.
     hung = socket.create_server(("127.0.0.1", 0), backlog=128)
     collector = hung.getsockname()[1] if name == "hanging" else load.port
-    environ = os.environ | {  # noqa: TID251 - what a proxy's process gets
+    telemetry = {
         "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{collector}",
         "OTEL_METRIC_EXPORT_INTERVAL": str(METRICS_MS),
     }
+    environ = dict(os.environ)  # noqa: TID251 - what a proxy's process gets
+    environ |= {} if name == "silent" else telemetry
     with hung, (folder / "log").open("wb") as log:
         process = subprocess.Popen(
             pinned(PROXY_CORE, command), env=environ, stdout=log, stderr=log
         )
-    try:
-        wait_for(port, process)
-        store = folder / "store" if name in RECORDERS else None
-        yield Proxy(name, port, process, store)
-    finally:
-        process.send_signal(signal.SIGTERM)
         try:
-            process.wait(60)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            wait_for(port, process)
+            store = folder / "store" if name in RECORDERS else None
+            yield Proxy(name, port, process, store)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(60)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
 
 def nginx(folder: Path, port: int, upstream: int) -> list[str]:
@@ -253,6 +261,7 @@ COMMANDS: dict[str, Callable[[Path, int, int], list[str]]] = {
     "mitmproxy": mitmproxy,
     "recorder": recorder,
     "hanging": recorder,
+    "silent": recorder,
 }
 
 
@@ -352,12 +361,16 @@ def table(rounds: list[dict[tuple[str, int], dict[str, float]]]) -> Iterator[str
             except (KeyError, ZeroDivisionError):
                 return None
 
+        def spread(figure: str, at: tuple[str, int] = (name, count)) -> str:
+            values = sorted(done[at][figure] for done in rounds)
+            return f" ({values[0]:,.0f} to {values[-1]:,.0f})" if values[1:] else ""
+
         cells = [
             _text(middle("cpu"), "{:.1f} µs"),
             _text(middle("cpu", "nginx"), "{:.2f} x"),
             _text(middle("cpu", "mitmproxy"), "{:.2f} x"),
-            _text(middle("p50"), "{:.0f} µs"),
-            _text(middle("p99"), "{:,.0f} µs"),
+            _text(middle("p50"), "{:,.0f} µs"),
+            _text(middle("p99"), "{:,.0f} µs") + spread("p99"),
             _text(middle("full"), "{:,.0f}"),
             _text(middle("memory"), "{:.0f} kB"),
             _text(middle("truth"), "{:.2f} ms"),
