@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
+from typing import Final
 
 from sse_recorder.exchange import Headers
 
@@ -20,6 +21,9 @@ _TRACEPARENT = re.compile(
     r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})"
     r"(?:(?<!^00.{53})-.*)?"
 )
+
+# "Vendors SHOULD propagate at least 512 characters of a combined header."
+_STATE_CHARACTERS_MAX: Final = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,19 @@ def parse_traceparent(headers: Headers) -> TraceContext | None:
         return None
     trace_id, span_id, flags = match.groups()
     return TraceContext(trace_id, span_id, sampled=bool(int(flags, 16) & 1))
+
+
+def trace_state(headers: Headers) -> str:
+    """Return the `tracestate` of a request; it belongs to its `traceparent`.
+
+    None of one that is longer than what everybody is asked to carry: it would be on
+    every span.
+    """
+    if parse_traceparent(headers) is None:
+        return ""
+    values = (value for name, value in headers if name.lower() == "tracestate")
+    state = ",".join(filter(None, map(str.strip, values)))
+    return state if len(state) <= _STATE_CHARACTERS_MAX else ""
 
 
 def exchange_context(exchange_id: str, parent: TraceContext | None) -> TraceContext:

@@ -169,6 +169,7 @@ def as_data(span: Span) -> SpanData:
             name: tuple(value) if isinstance(value, list) else value  # type: ignore[misc]
             for name, value in attributes(span).items()
         },
+        trace_state=span.trace_state,
         has_remote_parent=bool(span.flags & REMOTE_PARENT),
         links=tuple(
             Link(

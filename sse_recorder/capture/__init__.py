@@ -7,6 +7,7 @@
     tap.py       the ear on one exchange, and the queue that never waits
     writer.py    the thread that empties the queue, whoever writes
     scribe.py    masks, journals, makes rows, seals
+    audience.py  who wants to hear of exchanges, and costs none of them
     process.py   a scribe in a process of its own, and what stands for it here
 
 A scribe works where its writer is told to have it.  In a process of its own it takes no

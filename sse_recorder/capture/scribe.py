@@ -28,10 +28,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple
 
 import pyarrow as pa
 
+from sse_recorder.capture.audience import Audience, Spans
 from sse_recorder.capture.backlog import Backlog
 from sse_recorder.capture.complaints import Complaints
 from sse_recorder.capture.debt import Debt
@@ -40,11 +41,9 @@ from sse_recorder.dialects.conversations import Conversations
 from sse_recorder.errors import StoreError
 from sse_recorder.exchange import (
     Ending,
-    Exchange,
     Op,
     Opening,
     Outcome,
-    Payload,
     RawRecord,
     Record,
     RequestHead,
@@ -53,7 +52,6 @@ from sse_recorder.exchange import (
     records_of,
 )
 from sse_recorder.masking import BodyMask, UnmaskableError
-from sse_recorder.otel.stream import NOTHING_HEARD, Listener, StreamFacts
 from sse_recorder.redact import Redactor
 from sse_recorder.store.census import known
 from sse_recorder.store.recovery import Decision, Recovered, recover
@@ -121,21 +119,6 @@ class Status:
     restarts: int = 0
 
 
-class Spans(Protocol):
-    """What wants to hear of exchanges (see `otel.Telemetry`); it must not wait."""
-
-    def began(self, exchange_id: str, opening: Opening) -> Listener:
-        """Hear that one began; return what is to hear its frames."""
-
-    def emit(
-        self, exchange: Exchange, tool_calls: list[ToolCall], facts: StreamFacts
-    ) -> None:
-        """Take in one that is over."""
-
-    def told(self, call: ToolCall) -> None:
-        """Take in a call of one that another one answered."""
-
-
 class Scribe:
     """Writes batches of records to a store.
 
@@ -168,12 +151,10 @@ class Scribe:
         self._layout = Layout(root)
         self._recorder_id = recorder_id
         self._redactor = redactor
-        self._spans = spans
+        self._audience = Audience(spans)
         self._limits = limits
         self._clock = clock
         self._transcripts: dict[str, Transcript] = {}
-        self._listeners: dict[str, Listener] = {}
-        """What hears the frames of open exchanges, where somebody wants to."""
         self._conversations = Conversations()
         self._told: list[ToolCall] = []
         """What exchanges told of others' calls, and the journal does not have yet."""
@@ -259,6 +240,7 @@ class Scribe:
             for eid, op, _, _ in records:
                 if op is Op.END:
                     self._forget(eid)
+                    self._audience.forget(eid)
 
     def give_up(
         self, records: list[RawRecord], reason: str, recorders: Collection[str]
@@ -511,66 +493,35 @@ class Scribe:
             except Exception as error:  # noqa: BLE001 - told within
                 self._fail(transcript, run.at_ns[-1], rows, error)
             else:
-                self._let_hear(self._listeners.get(eid), eid, rows, before)
+                self._audience.hear(eid, rows, *before)
 
     def _transcribe(self, record: RawRecord, rows: Rows) -> None:
         eid, op, at_ns, payload = record
         if isinstance(payload, ToolCall):
             rows.add_tool_calls([payload])
-            self._pass_on(payload)
+            self._audience.told(payload)
             return
         if op is Op.OPEN:
+            assert isinstance(payload, Opening)
             self._transcripts[eid] = Transcript(eid, open_file=self._layout.scratch)
-            self._begin_to_listen(eid, payload)
+            self._audience.began(eid, payload)
         transcript = self._transcripts.get(eid)
         if transcript is None:
             return  # it failed before, and has had its row
-        listener, before = self._listeners.get(eid), (len(rows.frames), len(rows.runs))
+        before = len(rows.frames), len(rows.runs)
         if op is Op.END:
             self._forget(eid)
         try:
             transcript.add(Record(*record), rows)
-            self._let_hear(listener, eid, rows, before)
+            self._audience.hear(eid, rows, *before)
             if op is Op.REQUEST_DATA:
                 self._look_at_spool(transcript)
             else:
                 self._converse(op, transcript)
-            if transcript.ended is not None and self._spans is not None:
-                calls = sorted(transcript.tool_calls, key=lambda call: call.seq)
-                facts = listener.facts() if listener else NOTHING_HEARD
-                self._spans.emit(transcript.ended, calls, facts)
+            if transcript.ended is not None:
+                self._audience.ended(transcript.ended, transcript.tool_calls)
         except Exception as error:  # noqa: BLE001 - told within
             self._fail(transcript, at_ns, rows, error)
-
-    def _begin_to_listen(self, eid: str, opening: Payload) -> None:
-        if self._spans is None:
-            return
-        try:
-            assert isinstance(opening, Opening)
-            self._listeners[eid] = self._spans.began(eid, opening)
-        except Exception:
-            log.exception("exchange %s is not listened to; please report this", eid)
-
-    def _pass_on(self, call: ToolCall) -> None:
-        if self._spans is None:
-            return
-        try:
-            self._spans.told(call)
-        except Exception:
-            log.exception("an answered call has no span; please report this")
-
-    def _let_hear(
-        self, listener: Listener | None, eid: str, rows: Rows, before: tuple[int, int]
-    ) -> None:
-        """Let whoever listens to an exchange hear what was added to the rows."""
-        if listener is None:
-            return
-        try:
-            listener.hear_rows(rows, *before)
-        except Exception:
-            # What nobody hears is recorded all the same.
-            log.exception("exchange %s is not listened to; please report this", eid)
-            self._listeners.pop(eid, None)
 
     def _converse(self, op: Op, transcript: Transcript) -> None:
         """Let the exchanges of its conversation hear of one."""
@@ -612,6 +563,7 @@ class Scribe:
             "exchange %s cannot be transcribed; please report this", eid, exc_info=error
         )
         self._transcripts.pop(eid, None)
+        self._audience.forget(eid)
         if transcript.opening is not None:
             self._told += self._conversations.left(eid, transcript.host)
         if transcript.ended is None and transcript.opening is not None:
@@ -623,7 +575,6 @@ class Scribe:
     def _forget(self, eid: str) -> None:
         self._lost.pop(eid, None)
         self._transcripts.pop(eid, None)
-        self._listeners.pop(eid, None)
         self._spanning.discard(eid)
         self._unspooled.discard(eid)
         for op in _BODIES:

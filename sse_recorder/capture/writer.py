@@ -20,9 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from sse_recorder.capture.audience import Spans
 from sse_recorder.capture.complaints import Complaints
 from sse_recorder.capture.process import ScribeProcess
-from sse_recorder.capture.scribe import Limits, Loss, Scribe, Spans, Status
+from sse_recorder.capture.scribe import Limits, Loss, Scribe, Status
 from sse_recorder.capture.tap import RecordQueue, Tap, size_of
 from sse_recorder.clock import SYSTEM, Clock
 from sse_recorder.exchange import RawRecord

@@ -190,6 +190,11 @@ class _Record(child.Command):
     help="Say the ids of an exchange and its trace in the headers of its response.",
 )
 @telemetry_options
+@option(
+    "--otel-stream-events",
+    is_flag=True,
+    help="Log an event when a stream greets its client or reports a status.",
+)
 @rule_options
 @grace_option
 @option(
@@ -383,6 +388,7 @@ def _settings(
         semconv=options["semconv"],
         otel_compat=list(options["otel_compat"]),
         otel_http_spans=options["otel_http_spans"],
+        otel_stream_events=options["otel_stream_events"],
         mask=list(options["mask"]),
         keep=list(options["keep"]),
         patterns=list(options["patterns"]),

@@ -37,6 +37,7 @@ class Settings:
     semconv: str = GENAI_1_41.name
     otel_compat: list[str] = field(default_factory=list)
     otel_http_spans: bool = False
+    otel_stream_events: bool = False
     mask: list[str] = field(default_factory=list)
     keep: list[str] = field(default_factory=list)
     patterns: list[str] = field(default_factory=list)
@@ -84,7 +85,10 @@ class Settings:
 
     def _telemetry(self) -> Telemetry | None:
         return telemetry_of(
-            self.semconv, self.otel_compat, http_spans=self.otel_http_spans
+            self.semconv,
+            self.otel_compat,
+            http_spans=self.otel_http_spans,
+            stream_events=self.otel_stream_events,
         )
 
     def dumps(self) -> str:

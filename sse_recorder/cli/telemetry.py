@@ -25,6 +25,7 @@ def telemetry_of(
     compat: Iterable[str] = (),
     *,
     http_spans: bool = False,
+    stream_events: bool = False,
 ) -> Telemetry | None:
     """Return what options and the standard variables ask for, or None.
 
@@ -32,7 +33,13 @@ def telemetry_of(
         UsageError: they ask for something that cannot be done.
     """
     environ = config.environment()
-    view = View.of(environ, vocabulary=semconv, compat=compat, http_spans=http_spans)
+    view = View.of(
+        environ,
+        vocabulary=semconv,
+        compat=compat,
+        http_spans=http_spans,
+        stream_events=stream_events,
+    )
     return Telemetry.from_environment(environ, view=view)
 
 

@@ -93,6 +93,7 @@ class AgUi(Dialect):
     """Reads one run."""
 
     name: ClassVar[str] = "ag_ui"
+    says_end = True
     noise: ClassVar[frozenset[str]] = frozenset(
         {"messageId", "parentMessageId", "runId", "timestamp", "toolCallId"}
     )

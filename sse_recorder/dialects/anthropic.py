@@ -74,6 +74,7 @@ class Anthropic(Dialect):
     """Reads one message, streamed or whole."""
 
     name: ClassVar[str] = "anthropic"
+    says_end = True
     noise: ClassVar[frozenset[str]] = frozenset(
         {"id", "tool_use_id", "signature", "encrypted_content", "encrypted_index"}
     )

@@ -126,6 +126,9 @@ class Dialect:
     noise: ClassVar[frozenset[str]] = frozenset()
     """Names of JSON members of events and bodies that no two runs share, such as ids
     and times: they are no difference."""
+    says_end: ClassVar[bool] = False
+    """Whether a whole stream has an event that says so: one without it was cut short,
+    although it ended as HTTP has it.  The report `errors` lists these dialects, too."""
     result_marks: ClassVar[tuple[bytes, ...]] = ()
     """A request's body that has none of these has no results of tools: it need not be
     parsed.  A dialect without any has no tools that clients run."""

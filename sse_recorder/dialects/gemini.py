@@ -81,6 +81,7 @@ class Gemini(Dialect):
     """Reads one answer, streamed or whole."""
 
     name: ClassVar[str] = "gemini"
+    says_end = True
     noise: ClassVar[frozenset[str]] = frozenset(
         {"id", "responseId", "createTime", "thoughtSignature"}
     )

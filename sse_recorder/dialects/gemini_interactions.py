@@ -66,6 +66,7 @@ class GeminiInteractions(Dialect):
     """Reads one interaction, streamed or whole."""
 
     name: ClassVar[str] = "gemini_interactions"
+    says_end = True
     noise: ClassVar[frozenset[str]] = frozenset(
         {"id", "call_id", "event_id", "interaction_id", "signature", "created"}
         | {"updated", "previous_interaction_id"}

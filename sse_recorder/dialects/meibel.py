@@ -67,6 +67,7 @@ class Meibel(Dialect):
     """Reads one chat stream, or one chat answer in plain JSON."""
 
     name: ClassVar[str] = "meibel"
+    says_end = True
     text_events: ClassVar[frozenset[str | None]] = frozenset(
         {"partial_response", "content"}
     )

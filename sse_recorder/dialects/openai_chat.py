@@ -88,6 +88,7 @@ class OpenAIChat(Dialect):
     """Reads one chat completion, streamed or whole."""
 
     name: ClassVar[str] = "openai_chat"
+    says_end = True
     noise: ClassVar[frozenset[str]] = frozenset(
         {"id", "created", "obfuscation", "system_fingerprint", "tool_call_id", "x_groq"}
     )

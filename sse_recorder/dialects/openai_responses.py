@@ -101,6 +101,7 @@ class OpenAIResponses(Dialect):
     """Reads one response, streamed or whole."""
 
     name: ClassVar[str] = "openai_responses"
+    says_end = True
     noise: ClassVar[frozenset[str]] = frozenset(
         {
             "id",

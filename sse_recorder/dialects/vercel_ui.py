@@ -77,6 +77,7 @@ class VercelUi(Dialect):
     """Reads one message of the assistant."""
 
     name: ClassVar[str] = "vercel_ui"
+    says_end = True
     noise: ClassVar[frozenset[str]] = frozenset({"id", "messageId", "toolCallId"})
     result_marks: ClassVar[tuple[bytes, ...]] = (b'"output-',)
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, cast
 from sse_recorder import __version__
 from sse_recorder.clock import SYSTEM, Clock
 from sse_recorder.errors import UsageError
-from sse_recorder.otel.delivery import Delivery
+from sse_recorder.otel.delivery import Delivery, Outlet
 from sse_recorder.otel.gaps import PlainGaps
 from sse_recorder.otel.metrics import Metrics
 from sse_recorder.otel.telemetry import CLOSE_TIMEOUT_S, Telemetry
@@ -41,18 +41,28 @@ class GlobalTelemetry(Telemetry):
 
     def __init__(self, *, view: View = PLAIN, clock: Clock = SYSTEM) -> None:
         from opentelemetry import _logs, metrics
+        from opentelemetry.trace import NoOpTracer
 
         provider = _tracer_provider()
         super().__init__(None, view=view, sampler=provider.sampler, clock=clock)
         self._resource = provider.resource
+        self._limits = getattr(provider, "_span_limits", self._limits)
         advice = "Check the span processors of the application."
         self._delivery = Delivery(None, clock, failure=None, advice=advice)
-        self._processor = cast("SpanProcessor", getattr(provider, _PROCESSOR))
         scope = self._scope.name, __version__
         schema_url = self._scope.schema_url
+        # As where OTEL_SDK_DISABLED is set, or a configurator leaves this scope out.
+        tracer = provider.get_tracer(*scope, schema_url=schema_url)
+        self.is_off = isinstance(tracer, NoOpTracer)
+        if not self.is_off:
+            processor = cast("SpanProcessor", getattr(provider, _PROCESSOR))
+            # What it says of its queue is for the application to hear.
+            self._spans = Outlet(self._delivery, None, processor.on_end, quietly=False)
         meter = metrics.get_meter_provider().get_meter(*scope, schema_url)
         self.metrics = Metrics(meter, view, PlainGaps(meter))
-        self._logger = _logs.get_logger_provider().get_logger(*scope, schema_url)
+        logger = _logs.get_logger_provider().get_logger(*scope, schema_url)
+        told = Delivery(None, clock, what="Events", failure=None, advice=advice)
+        self._events = Outlet(told, None, logger.emit, quietly=False)
 
     def close(self, timeout_s: float = CLOSE_TIMEOUT_S) -> int:
         """Do nothing: whoever set the providers shuts them down, and knows of losses.

@@ -1,9 +1,9 @@
 """Answers: what a collector says of a batch that it takes in part, or not at all.
 
-The SDK's exporters over HTTP take every status below 400 for success.  With that a
-collector may have refused some of a batch (`partial_success`), and a redirect says that
-nothing was taken where it was sent.  Both are looked at here, as a response comes in.
-What comes over gRPC is not.
+The SDK's exporters over HTTP take every status below 400 for success, and those over
+gRPC every answer.  With that a collector may have refused some of a batch
+(`partial_success`), and a redirect says that nothing was taken where it was sent.  Both
+are looked at here, as an answer comes in.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from importlib import import_module
+from types import SimpleNamespace
 from typing import Any, Final, NamedTuple
 
 _PROTOBUF: Final = "application/x-protobuf"
@@ -51,18 +52,47 @@ def session(environ: Mapping[str, str]) -> Any:
     return made
 
 
+def look_at_calls(exporter: Any) -> None:
+    """Have an exporter over gRPC look at its answers, which it drops.
+
+    It makes its stub anew when it connects again, so what makes it is replaced.
+    """
+    make = getattr(exporter, "_stub", None)
+    channel_now = getattr(exporter, "_channel", None)
+    if make is None or channel_now is None:  # of an SDK that has other names for them
+        return
+
+    def looking(channel: Any) -> Any:
+        call = make(channel).Export
+
+        def export(**given: Any) -> Any:
+            answer = call(**given)
+            _note(answer.SerializeToString())
+            return answer
+
+        return SimpleNamespace(Export=export)
+
+    exporter._stub = looking  # noqa: SLF001 - it has no other place for it
+    exporter._client = looking(channel_now)  # noqa: SLF001 - as above
+
+
 def _look_at(response: Any, **_: object) -> None:
     if response.is_redirect:
         response.close()
         raise ConnectionRefusedError("the endpoint is elsewhere: it redirects")
-    found = _refused.get()
-    if found is None or not response.ok or not response.content:
-        return
     kind = response.headers.get("content-type", "").partition(";")[0].strip()
-    if kind.lower() == _PROTOBUF and len(response.content) <= _ANSWER_BYTES_MAX:
-        refusal = _refusal(response.content)
-        if refusal is not None and refusal.size > 0:
-            found.append(refusal)
+    if response.ok and kind.lower() == _PROTOBUF:
+        _note(response.content)
+
+
+def _note(answer: bytes) -> None:
+    """Note what an answer to a batch says is refused of it."""
+    found = _refused.get()
+    if found is None or not 0 < len(answer) <= _ANSWER_BYTES_MAX:
+        return
+    refusal = _refusal(answer)
+    if refusal is not None and refusal.size > 0:
+        found.append(refusal)
 
 
 def _refusal(body: bytes) -> Refusal | None:

@@ -45,6 +45,8 @@ class SpanData:
     end_ns: int
     attributes: Mapping[str, Value]
     links: tuple[Link, ...] = ()
+    trace_state: str = ""
+    """What vendors said of the trace, as `tracestate` carries it."""
     has_remote_parent: bool = False
     """Whether its parent is of another process: it is an entry into this one."""
 

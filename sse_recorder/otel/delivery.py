@@ -11,8 +11,9 @@ from __future__ import annotations
 import logging
 import re
 import threading
-from collections.abc import Callable, Iterator, Sized
-from contextlib import contextmanager, suppress
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sized
+from contextlib import contextmanager, nullcontext, suppress
 from contextvars import ContextVar
 from typing import Any, Final
 
@@ -26,14 +27,17 @@ _COMPLAINT_INTERVAL_NS: Final = 60_000_000_000
 
 _logger = logging.getLogger("sse_recorder.otel")
 
-# Where the SDK speaks of a collector that fails and of a queue that is full.
+# Where the SDK speaks of a collector that fails, of a queue that is full, of a value
+# that is cut and of a `tracestate` that is none.
 SDK_LOGGERS: Final = (
     "opentelemetry.exporter.otlp.proto.grpc.exporter",
     "opentelemetry.exporter.otlp.proto.http._common",
     "opentelemetry.exporter.otlp.proto.http._log_exporter",
     "opentelemetry.exporter.otlp.proto.http.metric_exporter",
     "opentelemetry.exporter.otlp.proto.http.trace_exporter",
+    "opentelemetry.attributes",
     "opentelemetry.sdk._shared_internal",
+    "opentelemetry.trace.span",
 )
 
 # What the SDK has said since it began to work for us; None where it does not.  Each
@@ -196,6 +200,48 @@ class Delivery:
             f"{lost:,} are lost so far; " if lost else "",
             self._advice,
         )
+
+
+class Outlet:
+    """Hands finished things over to a processor of the SDK, which puts them in a queue.
+
+    Args:
+        delivery: counts them.
+        processor: of one signal; what it has of queues is found here.
+        put: hands one over.
+        quietly: what the processor says meanwhile is ours to say.
+    """
+
+    def __init__(
+        self,
+        delivery: Delivery,
+        processor: object,
+        put: Callable[[Any], object],
+        *,
+        quietly: bool = True,
+    ) -> None:
+        self.delivery = delivery
+        self._put = put
+        self._around = listening if quietly else nullcontext
+        # It tells of what it displaces in a log of its own at most, and not how many.
+        inner = getattr(processor, "_batch_processor", None)
+        self._queue: deque[object] = getattr(inner, "_queue", deque())
+
+    def hand_over(self, made: Iterable[Any]) -> None:
+        """Hand some over; does not block, and never raises."""
+        delivery, displaced, failed, problem = self.delivery, 0, 0, ""
+        with self._around():
+            for one in made:
+                delivery.expect(1)
+                displaced += len(self._queue) == self._queue.maxlen
+                try:
+                    self._put(one)
+                except Exception as error:  # noqa: BLE001 - of a processor of others
+                    failed += 1
+                    problem = type(error).__name__
+        if displaced or failed:
+            delivery.lose(displaced + failed)
+            delivery.complain(problem or "the queue is full")
 
 
 def harmless(reason: str) -> str | None:

@@ -5,6 +5,9 @@ gen_ai.client.inference.operation.details   all that is known of an operation, w
                                             asked for on events
 gen_ai.client.operation.exception           what kept a request from its answer, by
                                             the name of its class
+sse_recorder.stream.connected               a stream greeted its client,
+sse_recorder.stream.status                  or reported a status: only where they are
+                                            asked for
 """
 
 from __future__ import annotations
@@ -14,17 +17,23 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from sse_recorder import semconv
+from sse_recorder.dialects.base import Kind
 from sse_recorder.exchange import Exchange, Outcome, ToolCall
 from sse_recorder.otel.content import fitting_attributes, messages_of
-from sse_recorder.otel.data import SpanData
+from sse_recorder.otel.data import SpanData, present
 from sse_recorder.otel.operation import operation_of
-from sse_recorder.otel.stream import StreamFacts
+from sse_recorder.otel.stream import Notice, StreamFacts
 from sse_recorder.otel.view import View
 
 DETAILS: Final = "gen_ai.client.inference.operation.details"
 EXCEPTION: Final = "gen_ai.client.operation.exception"
+CONNECTED: Final = "sse_recorder.stream.connected"
+STATUS: Final = "sse_recorder.stream.status"
 
 _FAILURES: Final = (Outcome.UPSTREAM_ERROR, Outcome.TIMEOUT, Outcome.UPSTREAM_ABORT)
+
+
+Severity = Literal["DEBUG", "WARN"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +41,7 @@ class Event:
     """One log record, in no SDK's terms."""
 
     name: str
-    severity: Literal["DEBUG", "WARN"]
+    severity: Severity
     at_ns: int
     """Wall time, in nanoseconds since 1970."""
     span: SpanData
@@ -56,10 +65,10 @@ def events(
         root: its span.
         view: how it is told.
     """
+    found = [_notice(notice, root) for notice in facts.notices if view.stream_events]
     operation = operation_of(exchange, facts, view.words)
     if not operation.is_genai:
-        return []
-    found = []
+        return found
     if exchange.outcome in _FAILURES and root.error_type is not None:
         # Its message stays out: it may quote what was sent.
         about = {semconv.EXCEPTION_TYPE: root.error_type}
@@ -72,16 +81,25 @@ def events(
     return found
 
 
+def _notice(notice: Notice, root: SpanData) -> Event:
+    at_ns = root.start_ns + notice.at_ns
+    if notice.kind is Kind.CONNECTED:
+        return _event(CONNECTED, "DEBUG", root, {}, at_ns)
+    code = {semconv.STATUS_CODE: notice.code}
+    return _event(STATUS, "DEBUG", root, present(code), at_ns)
+
+
 def _event(
     name: str,
-    severity: Literal["DEBUG", "WARN"],
+    severity: Severity,
     root: SpanData,
     attributes: Mapping[str, Any],
+    at_ns: int | None = None,
 ) -> Event:
     return Event(
         name=name,
         severity=severity,
-        at_ns=root.end_ns,
+        at_ns=root.end_ns if at_ns is None else at_ns,
         span=root,
         attributes=attributes,
     )

@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 from sse_recorder.errors import UsageError
-from sse_recorder.otel.answers import session
+from sse_recorder.otel.answers import look_at_calls, session
 from sse_recorder.otel.settings import SIGNALS, Signal, Target, target_of
 
 if TYPE_CHECKING:
@@ -67,5 +67,9 @@ def _exporter(signal: Signal, target: Target, environ: Mapping[str, str]) -> Any
             " or set OTEL_EXPORTER_OTLP_PROTOCOL to http/protobuf and the endpoint to"
             " the collector's HTTP port."
         ) from error
-    more = {} if protocol == "grpc" else {"session": session(environ)}
-    return getattr(found, name)(endpoint=target.endpoint, **more)
+    make = getattr(found, name)
+    if protocol == "http":
+        return make(endpoint=target.endpoint, session=session(environ))
+    exporter = make(endpoint=target.endpoint)
+    look_at_calls(exporter)
+    return exporter

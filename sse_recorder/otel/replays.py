@@ -15,7 +15,7 @@ from sse_recorder.exchange import Exchange, RequestHead
 from sse_recorder.otel.data import SpanData, Value, clean, present
 from sse_recorder.otel.spans import method_of
 from sse_recorder.otel.tools import Origin
-from sse_recorder.trace import TraceContext
+from sse_recorder.trace import TraceContext, trace_state
 
 
 class Replayed(NamedTuple):
@@ -74,6 +74,7 @@ def replay_span(
         start_ns=replayed.began_at,
         end_ns=max(replayed.ended_at, replayed.began_at),
         attributes=present(found),
+        trace_state=trace_state(replayed.head.headers),
         has_remote_parent=parent is not None,
         links=(Origin.of(recorded.exchange_id, recorded).link(semconv.RECORDED),),
     )

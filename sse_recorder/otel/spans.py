@@ -32,7 +32,7 @@ from http import HTTPStatus
 from typing import Final
 from urllib.parse import urlsplit
 
-from sse_recorder import semconv
+from sse_recorder import dialects, semconv
 from sse_recorder.dialects.conversations import CROSS_REQUEST
 from sse_recorder.exchange import END_OF_FILE, RESET, Exchange, Outcome, ToolCall
 from sse_recorder.otel.compat import compatible
@@ -52,7 +52,12 @@ from sse_recorder.otel.tools import (
     tool_span_name,
 )
 from sse_recorder.otel.view import PLAIN, View
-from sse_recorder.trace import TraceContext, exchange_context, parse_traceparent
+from sse_recorder.trace import (
+    TraceContext,
+    exchange_context,
+    parse_traceparent,
+    trace_state,
+)
 
 URL_BYTES_MAX: Final = 8_192
 """Of `url.full`: what common servers accept as a request line."""
@@ -83,13 +88,6 @@ _NO_ANSWER: Final = (
     ("the upstream reset the connection before", RESET),
     ("the upstream stopped answering", semconv.TIMEOUT),
     ("is not HTTP/1.1", semconv.INVALID_HTTP),
-)
-
-# Dialects that say when an answer is whole, so that one that does not was cut.
-_TERMINATED: Final = frozenset(
-    {"meibel", "anthropic", "openai_chat", "openai_responses", "gemini"}
-    | {"gemini_interactions"}
-    | {"ag_ui", "vercel_ui", "a2a"}
 )
 
 
@@ -182,6 +180,7 @@ def _root(
         start_ns=exchange.started_at,
         end_ns=exchange.started_at + _end_ns(exchange, facts, operation),
         attributes=kept,
+        trace_state=trace_state(exchange.request_headers) if parent else "",
         has_remote_parent=parent is not None
         and mode_of(exchange.tags) == semconv.PROXY,
     )
@@ -356,7 +355,7 @@ def _is_unfinished(
         and facts.is_stream
         and not facts.has_finished
         and exchange.finish_reason is None
-        and exchange.dialect in _TERMINATED
+        and dialects.load(exchange.dialect or "").says_end
     )
 
 

@@ -17,6 +17,7 @@ reasoning or a piece of a tool call.
 
 from __future__ import annotations
 
+import re
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -46,6 +47,9 @@ GAPS_EXACT_MAX: Final = 65_536
 
 CONTENT_BYTES_MAX: Final = 1 << 20
 """Of the data of frames, where content is wanted."""
+
+NOTICES_MAX: Final = 32
+"""Of one stream: the first ones."""
 
 _PARSED_BYTES_MAX: Final = 1 << 20
 _ENDS: Final = (Kind.USAGE, Kind.FINISH)
@@ -101,6 +105,15 @@ class Heard(NamedTuple):
     data: str | bytes
 
 
+class Notice(NamedTuple):
+    """A frame that greets, or reports a status."""
+
+    kind: Kind
+    at_ns: int
+    code: str | None
+    """What it calls itself, if that is a word."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamFacts:
     """What the frames of an exchange say."""
@@ -146,6 +159,8 @@ class StreamFacts:
     """The frames, where content is wanted; those that are too much are left out."""
     unheard_bytes: int = 0
     """Of those."""
+    notices: tuple[Notice, ...] = ()
+    """The greetings and reports of status, where they are wanted."""
 
     def gaps(self, exchange: Exchange) -> list[Gap]:
         """Return the long gaps and the longest, with that before the end."""
@@ -182,6 +197,7 @@ class Listener:
     """Hears the frames of one exchange."""
 
     keeps_content: bool = False
+    keeps_notices: bool = False
     _content_chunks: int = 0
     _keepalives: int = 0
     _statuses: int = 0
@@ -202,6 +218,7 @@ class Listener:
     _heard: list[Heard] = field(default_factory=list)
     _heard_bytes: int = 0
     _unheard_bytes: int = 0
+    _notices: list[Notice] = field(default_factory=list)
 
     def hear_rows(self, rows: Rows, frames: int, runs: int) -> None:
         """Hear what was added to rows after so many frames and runs."""
@@ -273,6 +290,9 @@ class Listener:
             self._keep(Heard(type_, event, data))
         self._note_telling(None, data)
         if kind in _SAYS_NOTHING:
+            if self.keeps_notices and len(self._notices) < NOTICES_MAX:
+                code = _status_code(event, data) if kind is Kind.STATUS else None
+                self._notices.append(Notice(kind, at_ns, code))
             if kind is Kind.CONNECTED:
                 self._note_telling(kind, data)
             else:
@@ -356,6 +376,7 @@ class Listener:
             rounded_gaps=dict(self._rounded),
             heard=tuple(self._heard),
             unheard_bytes=self._unheard_bytes,
+            notices=tuple(self._notices),
         )
 
     def _told(self) -> Iterator[dict[str, Any]]:
@@ -408,6 +429,25 @@ _CODES: Final = (
     ("code",),
     ("type",),
 )
+
+
+_STATUSES: Final = (
+    ("disposition",),
+    ("status", "state"),
+    ("result", "status", "state"),
+    ("result", "statusUpdate", "status", "state"),
+    ("status",),
+    ("type",),
+)
+# Words are few; what has blanks or digits may be anything, content among it.
+_WORD: Final = re.compile(r"[A-Za-z][A-Za-z_.-]{0,63}", re.ASCII)
+
+
+def _status_code(event: str | None, data: str | bytes) -> str | None:
+    """Return the word for what a frame reports; its own name where there is none."""
+    payload = parse_object(data) if len(data) <= _PARSED_BYTES_MAX else {}
+    words = [*(text_of(member(payload, *path)) for path in _STATUSES), event]
+    return next((word for word in words if word and _WORD.fullmatch(word)), None)
 
 
 def _last_count(

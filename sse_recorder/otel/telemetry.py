@@ -17,8 +17,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import OrderedDict, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -28,8 +28,14 @@ from sse_recorder import __version__, semconv
 from sse_recorder.clock import SYSTEM, Clock
 from sse_recorder.errors import UsageError
 from sse_recorder.exchange import Exchange, Headers, Opening, ToolCall, uuid7
-from sse_recorder.otel.data import SpanData
-from sse_recorder.otel.delivery import SDK_LOGGERS, Delivery, hold_back, listening
+from sse_recorder.otel.data import SpanData, Value
+from sse_recorder.otel.delivery import (
+    SDK_LOGGERS,
+    Delivery,
+    Outlet,
+    hold_back,
+    listening,
+)
 from sse_recorder.otel.events import Event, events
 from sse_recorder.otel.exporters import Exporters
 from sse_recorder.otel.gaps import Gaps
@@ -40,17 +46,23 @@ from sse_recorder.otel.spans import spans
 from sse_recorder.otel.stream import NOTHING_HEARD, Listener, StreamFacts
 from sse_recorder.otel.tools import Origin, answered_span
 from sse_recorder.otel.view import PLAIN, View
-from sse_recorder.trace import TraceContext, exchange_context, parse_traceparent
+from sse_recorder.trace import (
+    TraceContext,
+    exchange_context,
+    parse_traceparent,
+    trace_state,
+)
 
 if TYPE_CHECKING:
-    from opentelemetry._logs import Logger
+    from opentelemetry._logs import LogRecord
     from opentelemetry.sdk._logs.export import LogRecordExporter
     from opentelemetry.sdk.metrics import MeterProvider
     from opentelemetry.sdk.metrics.export import MetricExporter
-    from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
+    from opentelemetry.sdk.trace import ReadableSpan
     from opentelemetry.sdk.trace.export import SpanExporter
     from opentelemetry.sdk.trace.sampling import Sampler
-    from opentelemetry.trace import SpanContext
+    from opentelemetry.trace import SpanContext, TraceState
+    from opentelemetry.util.types import Attributes
 
 CLOSE_TIMEOUT_S: Final = 5.0
 
@@ -109,6 +121,7 @@ class Telemetry:
         clock: Clock = SYSTEM,
     ) -> None:
         from opentelemetry.sdk.resources import Resource
+        from opentelemetry.sdk.trace import SpanLimits
         from opentelemetry.sdk.trace.sampling import DEFAULT_ON
         from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
@@ -123,6 +136,8 @@ class Telemetry:
         self._environ = environ
         self.recipe: Recipe | None = None
         """What it was made of; None where that was no environment."""
+        self.is_off = False
+        """Whoever set the providers wants nothing to be told."""
         self.unsampled = 0
         """Exchanges of recordings that were left out: their traces are not sampled."""
         self._scope = InstrumentationScope(
@@ -132,6 +147,7 @@ class Telemetry:
         """Where exchanges are in their traces, and whether those are sampled: of the
         latest ones, whose calls may still be answered."""
         self._clock = clock
+        self._limits = SpanLimits()  # of the process's environment
         self._sampler = sampler or DEFAULT_ON
         self._deliveries: list[Delivery] = []
         self._shutdowns: list[tuple[Callable[[], object], float]] = []
@@ -139,17 +155,16 @@ class Telemetry:
             logging.getLogger(name).addFilter(hold_back)
         self.metrics = self._metrics_to(metric_exporter, clock)
         """What exchanges add up to; None where nobody wants to know."""
-        self._logger = self._events_to(log_exporter, clock)
-        self._delivery, self._processor = self._spans_to(exporter, clock)
+        self._events = self._events_to(log_exporter, clock)
+        self._delivery, self._spans = self._spans_to(exporter, clock)
+        self._is_closed = False
 
     def _spans_to(
         self, exporter: SpanExporter | None, clock: Clock
-    ) -> tuple[Delivery, SpanProcessor | None]:
+    ) -> tuple[Delivery, Outlet | None]:
         from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExportResult
 
         delivery = Delivery(exporter, clock, failure=SpanExportResult.FAILURE)
-        self._queue: deque[object] = deque()
-        """The spans that wait to be sent."""
         if exporter is None:
             return delivery, None
         self._deliveries.append(delivery)
@@ -159,10 +174,7 @@ class Telemetry:
             meter_provider=self._meter_provider,
         )
         self._shutdowns.append((processor.shutdown, CLOSE_TIMEOUT_S))
-        # It tells of what it displaces in a log of its own at most, and not how many.
-        inner = getattr(processor, "_batch_processor", None)
-        self._queue = getattr(inner, "_queue", self._queue)
-        return delivery, processor
+        return delivery, Outlet(delivery, processor, processor.on_end)
 
     def _metrics_to(
         self, exporter: MetricExporter | None, clock: Clock
@@ -199,7 +211,7 @@ class Telemetry:
 
     def _events_to(
         self, exporter: LogRecordExporter | None, clock: Clock
-    ) -> Logger | None:
+    ) -> Outlet | None:
         if exporter is None:
             return None
         from opentelemetry.sdk._logs import LoggerProvider
@@ -215,19 +227,17 @@ class Telemetry:
         )
         self._deliveries.append(delivery)
         provider = LoggerProvider(self._resource, shutdown_on_exit=False)
-        provider.add_log_record_processor(
-            BatchLogRecordProcessor(
-                cast("LogRecordExporter", delivery),
-                max_export_batch_size=self.batch_size(
-                    "OTEL_BLRP_MAX_EXPORT_BATCH_SIZE"
-                ),
-                meter_provider=self._meter_provider,
-            )
+        processor = BatchLogRecordProcessor(
+            cast("LogRecordExporter", delivery),
+            max_export_batch_size=self.batch_size("OTEL_BLRP_MAX_EXPORT_BATCH_SIZE"),
+            meter_provider=self._meter_provider,
         )
+        provider.add_log_record_processor(processor)
         self._shutdowns.append((provider.shutdown, CLOSE_TIMEOUT_S))
-        return provider.get_logger(
+        logger = provider.get_logger(
             self._scope.name, __version__, self._scope.schema_url
         )
+        return Outlet(delivery, processor, logger.emit)
 
     @classmethod
     def from_environment(
@@ -266,8 +276,8 @@ class Telemetry:
             )
         except ValueError as error:  # a timeout, a compression, the size of a queue
             raise UsageError(
-                f"The exporter refuses its settings ({error}); "
-                "correct the OTEL_EXPORTER_OTLP_* or OTEL_BSP_* variables."
+                f"The SDK refuses its settings ({error}); correct the"
+                " OTEL_EXPORTER_OTLP_*, OTEL_BSP_* or OTEL_*_LIMIT variables."
             ) from error
         made.recipe = Recipe(environ=dict(environ), view=view)
         return made
@@ -281,23 +291,27 @@ class Telemetry:
         is_said = bool(self._environ.get(variable, "").strip())
         return CONTENT_BATCH_SIZE if self.view.has_content and not is_said else None
 
-    def context(self, exchange_id: str, headers: Headers) -> TraceContext:
+    def context(
+        self, exchange_id: str, headers: Headers, *, is_remote: bool = True
+    ) -> TraceContext:
         """Return the position of a new exchange in its trace, to be sent upstream.
 
         Args:
             exchange_id: the exchange.
             headers: the request as the client sent it.
+            is_remote: whether the parent that it names is of another process.
         """
         parent = parse_traceparent(headers)
         own = exchange_context(exchange_id, parent)
-        is_sampled = self._is_sampled(own.trace_id, parent)
+        state = trace_state(headers)
+        is_sampled = self._is_sampled(own.trace_id, parent, state, is_remote=is_remote)
         return TraceContext(own.trace_id, own.span_id, is_sampled)
 
     def began(self, exchange_id: str, opening: Opening) -> Listener:
         """Hear that an exchange began; return what is to hear its frames."""
         origin = Origin.of(exchange_id, opening)
         self.know(origin, is_sampled=self.wants(origin, opening.request.headers))
-        return Listener(self.view.has_content)
+        return self.view.listener()
 
     def know(self, origin: Origin, *, is_sampled: bool) -> None:
         """Keep in mind where an exchange is in its trace; forget the oldest."""
@@ -330,9 +344,9 @@ class Telemetry:
         if not self.wants(origin, exchange.request_headers):
             return
         self.hand_over(found)
-        if self._logger is not None:
-            for event in events(exchange, tool_calls, facts, found[0], self.view):
-                self._log(event)
+        if self._events is not None:
+            told = events(exchange, tool_calls, facts, found[0], self.view)
+            self._events.hand_over(map(_log_record, told))
 
     def told(self, call: ToolCall) -> None:
         """Hand over the span of a call that another exchange answered."""
@@ -358,23 +372,15 @@ class Telemetry:
 
     def hand_over(self, found: Sequence[SpanData]) -> None:
         """Hand over finished spans; does not block."""
-        if self._processor is None:
+        if self._spans is None:
             return
-        self._delivery.expect(len(found))
-        displaced, problem = 0, ""
-        with listening():
-            # The exchange goes last: a full queue loses its oldest spans.
-            for span in reversed(found):
-                displaced += len(self._queue) == self._queue.maxlen
-                try:
-                    self._processor.on_end(self._finished(span))
-                except Exception as error:  # noqa: BLE001 - of a processor of others
-                    problem = type(error).__name__
-        if displaced:
-            self._delivery.lose(displaced)
-            problem = "the queue is full"
-        if problem:
-            self._delivery.complain(problem)
+        if self._is_closed:
+            self._delivery.expect(len(found))
+            self._delivery.lose(len(found))
+            self._delivery.complain("telemetry is closed: close what records first")
+            return
+        # The exchange goes last: a full queue loses its oldest spans.
+        self._spans.hand_over(self._all_finished(reversed(found)))
 
     @property
     def refusal(self) -> str | None:
@@ -387,7 +393,7 @@ class Telemetry:
 
         self._delivery.expect(len(found))
         self._delivery.is_silent = True
-        result = self._delivery.export([self._finished(span) for span in found])
+        result = self._delivery.export(self._all_finished(found))
         return result is SpanExportResult.SUCCESS
 
     def close(self, timeout_s: float = CLOSE_TIMEOUT_S) -> int:
@@ -397,6 +403,7 @@ class Telemetry:
             How many spans are not known to have been delivered, since the beginning.
         """
         began_ns = self._clock.monotonic_ns()
+        self._is_closed = True
         flushes = [
             (
                 threading.Thread(target=_quietly, args=(shutdown,), daemon=True),
@@ -406,32 +413,17 @@ class Telemetry:
         ]
         self._shutdowns.clear()
         for flush, _ in flushes:
-            flush.start()
+            try:
+                flush.start()
+            except RuntimeError:  # no more threads, as a process ends
+                flush.run()
         for flush, patience_s in flushes:
             passed_s = (self._clock.monotonic_ns() - began_ns) / 1e9
-            flush.join(max(min(patience_s, timeout_s) - passed_s, 0))
+            if flush.ident is not None:
+                flush.join(max(min(patience_s, timeout_s) - passed_s, 0))
         for delivery in self._deliveries:
             delivery.is_over = True
         return self._delivery.missing
-
-    def _log(self, event: Event) -> None:
-        from opentelemetry import trace
-        from opentelemetry._logs import LogRecord, SeverityNumber
-
-        assert self._logger is not None
-        span = event.span
-        context = _span_context(span.trace_id, span.span_id)
-        self._logger.emit(
-            LogRecord(
-                timestamp=event.at_ns,
-                observed_timestamp=event.at_ns,
-                context=trace.set_span_in_context(trace.NonRecordingSpan(context)),
-                severity_text=event.severity,
-                severity_number=SeverityNumber[event.severity],
-                event_name=event.name,
-                attributes=dict(event.attributes),
-            )
-        )
 
     def wants(self, origin: Origin, headers: Headers) -> bool:
         """Tell whether the spans of an exchange are sampled.
@@ -448,46 +440,68 @@ class Telemetry:
             carried = parse_traceparent(headers)
             is_sampled = carried is None or carried.sampled
             parent = TraceContext(origin.trace_id, origin.parent_span_id, is_sampled)
-        return self._is_sampled(origin.trace_id, parent)
+        return self._is_sampled(origin.trace_id, parent, origin.trace_state)
 
-    def _is_sampled(self, trace_id: str, parent: TraceContext | None) -> bool:
+    def _is_sampled(
+        self,
+        trace_id: str,
+        parent: TraceContext | None,
+        state: str,
+        *,
+        is_remote: bool = True,
+    ) -> bool:
         from opentelemetry import trace
         from opentelemetry.sdk.trace.sampling import Decision
 
         around = None
         if parent is not None:
-            remote = _span_context(
-                parent.trace_id, parent.span_id, sampled=parent.sampled, remote=True
+            with listening():  # the state may be none
+                known = trace.TraceState.from_header([state])
+            told = _span_context(
+                parent.trace_id,
+                parent.span_id,
+                sampled=parent.sampled,
+                remote=is_remote,
+                state=known,
             )
-            around = trace.set_span_in_context(trace.NonRecordingSpan(remote))
+            around = trace.set_span_in_context(trace.NonRecordingSpan(told))
         result = self._sampler.should_sample(
             around, int(trace_id, 16), "exchange", trace.SpanKind.CLIENT
         )
         return result.decision is Decision.RECORD_AND_SAMPLE
 
+    def _all_finished(self, found: Iterable[SpanData]) -> list[ReadableSpan]:
+        with listening():  # a value may be cut
+            return [self._finished(span) for span in found]
+
     def _finished(self, span: SpanData) -> ReadableSpan:
         from opentelemetry import trace
         from opentelemetry.sdk.trace import ReadableSpan
+        from opentelemetry.sdk.util import BoundedList
 
         failed = span.status == "error"
+        state = trace.TraceState.from_header([span.trace_state])
         return ReadableSpan(
             name=span.name,
-            context=_span_context(span.trace_id, span.span_id),
+            context=_span_context(span.trace_id, span.span_id, state=state),
             parent=None
             if span.parent_span_id is None
             else _span_context(
                 span.trace_id, span.parent_span_id, remote=span.has_remote_parent
             ),
             resource=self._resource,
-            attributes=dict(span.attributes),
+            attributes=self._bounded(span.attributes),
             kind=trace.SpanKind[span.kind.upper()],
-            links=[
-                trace.Link(
-                    _span_context(link.trace_id, link.span_id, remote=True),
-                    {semconv.LINK_KIND: link.kind},
-                )
-                for link in span.links
-            ],
+            links=BoundedList.from_seq(
+                self._limits.max_links,
+                [
+                    trace.Link(
+                        _span_context(link.trace_id, link.span_id, remote=True),
+                        {semconv.LINK_KIND: link.kind},
+                    )
+                    for link in span.links
+                ],
+            ),
             status=trace.Status(
                 trace.StatusCode.ERROR if failed else trace.StatusCode.UNSET
             ),
@@ -496,15 +510,49 @@ class Telemetry:
             instrumentation_scope=self._scope,
         )
 
+    def _bounded(self, attributes: Mapping[str, Value]) -> Attributes:
+        """Return attributes as the SDK's limits have them; few people set any."""
+        from opentelemetry.attributes import BoundedAttributes
+
+        most, longest = (
+            self._limits.max_span_attributes,
+            self._limits.max_span_attribute_length,
+        )
+        if longest is None and (most is None or len(attributes) <= most):
+            return dict(attributes)
+        return BoundedAttributes(most, dict(attributes), max_value_len=longest)
+
+
+def _log_record(event: Event) -> LogRecord:
+    from opentelemetry import trace
+    from opentelemetry._logs import LogRecord, SeverityNumber
+
+    span = event.span
+    context = _span_context(span.trace_id, span.span_id)
+    return LogRecord(
+        timestamp=event.at_ns,
+        observed_timestamp=event.at_ns,
+        context=trace.set_span_in_context(trace.NonRecordingSpan(context)),
+        severity_text=event.severity,
+        severity_number=SeverityNumber[event.severity],
+        event_name=event.name,
+        attributes=dict(event.attributes),
+    )
+
 
 def _span_context(
-    trace_id: str, span_id: str, *, sampled: bool = True, remote: bool = False
+    trace_id: str,
+    span_id: str,
+    *,
+    sampled: bool = True,
+    remote: bool = False,
+    state: TraceState | None = None,
 ) -> SpanContext:
     from opentelemetry import trace
 
     flags = trace.TraceFlags.SAMPLED if sampled else trace.TraceFlags.DEFAULT
     return trace.SpanContext(
-        int(trace_id, 16), int(span_id, 16), remote, trace.TraceFlags(flags)
+        int(trace_id, 16), int(span_id, 16), remote, trace.TraceFlags(flags), state
     )
 
 

@@ -26,7 +26,7 @@ from sse_recorder.otel.compat import compatible
 from sse_recorder.otel.content import content_attributes, parsed
 from sse_recorder.otel.data import Link, SpanData, Value, clean, mode_of, present
 from sse_recorder.otel.view import View
-from sse_recorder.trace import derive_span_id, exchange_context
+from sse_recorder.trace import derive_span_id, exchange_context, trace_state
 
 TOOL_SPANS_MAX: Final = 1_024
 """Tool spans of one exchange.  The SDK's queue holds 2,048 and drops the oldest: one
@@ -57,6 +57,7 @@ class Origin(NamedTuple):
     parent_span_id: str | None
     trace_flags: int | None = None
     mode: str = semconv.PROXY
+    trace_state: str = ""
 
     @classmethod
     def of(cls, exchange_id: str, known: Opening | Exchange) -> Origin:
@@ -69,7 +70,12 @@ class Origin(NamedTuple):
             known.parent_span_id,
             known.trace_flags,
         )
-        return found._replace(mode=mode_of(known.tags))
+        if isinstance(known, Opening):
+            headers = known.request.headers
+        else:
+            headers = known.request_headers
+        state = trace_state(headers) if known.parent_span_id else ""
+        return found._replace(mode=mode_of(known.tags), trace_state=state)
 
     @classmethod
     def at(
@@ -123,6 +129,7 @@ def tool_span(root: SpanData, call: ToolCall, view: View) -> SpanData:
         start_ns=root.start_ns + start_ns,
         end_ns=root.start_ns + end_ns,
         attributes=present(attributes),
+        trace_state=root.trace_state,
     )
 
 
@@ -157,6 +164,7 @@ def answered_span(
         end_ns=origin.started_at + end_ns,
         attributes=present(attributes),
         links=tuple(links),
+        trace_state=origin.trace_state,
         has_remote_parent=is_in and origin.mode == semconv.PROXY,
     )
     return compatible(span, view.compat)
@@ -176,6 +184,7 @@ def carried_span(span: SpanData, root: SpanData, parent: tuple[str, str]) -> Spa
         span,
         trace_id=trace_id,
         parent_span_id=span_id,
+        trace_state="",  # of the other trace
         links=(link,),
         has_remote_parent=True,
     )

@@ -12,6 +12,7 @@ from typing import Final, Self
 
 from sse_recorder import semconv
 from sse_recorder.errors import UsageError
+from sse_recorder.otel.stream import Listener
 
 CONTENT_VARIABLE: Final = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 DIALECTS: Final = ("langfuse", "logfire", "openinference")
@@ -40,6 +41,7 @@ class View:
             client's.
         content_on_spans: whether spans have content.
         content_on_events: whether events have.
+        stream_events: whether greetings and reports of status are events.
 
     Raises:
         UsageError: there is no such vocabulary, or no such backend.
@@ -50,6 +52,7 @@ class View:
     http_spans: bool = False
     content_on_spans: bool = False
     content_on_events: bool = False
+    stream_events: bool = False
 
     def __post_init__(self) -> None:
         semconv.vocabulary(self.vocabulary)
@@ -68,6 +71,7 @@ class View:
         vocabulary: str = semconv.GENAI_1_41.name,
         compat: Iterable[str] = (),
         http_spans: bool = False,
+        stream_events: bool = False,
     ) -> Self:
         """Return the view that options and the standard variable ask for.
 
@@ -88,7 +92,12 @@ class View:
             http_spans=http_spans,
             content_on_spans=on_spans,
             content_on_events=on_events,
+            stream_events=stream_events,
         )
+
+    def listener(self) -> Listener:
+        """Return what is to hear the frames of an exchange."""
+        return Listener(self.has_content, self.stream_events)
 
     @property
     def words(self) -> semconv.Vocabulary:

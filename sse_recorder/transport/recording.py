@@ -27,6 +27,7 @@ import _thread
 import atexit
 import copy
 import logging
+import os
 import threading
 import weakref
 from collections import deque
@@ -68,7 +69,7 @@ from sse_recorder.transport.shell import (
     request_head,
     stream_of,
 )
-from sse_recorder.transport.tracing import Tracing
+from sse_recorder.transport.tracing import Place, Tracing, current
 
 log = logging.getLogger("sse_recorder.transport")
 
@@ -126,6 +127,8 @@ class RecordingTransport(Shell):
                 Writer, Path(store), redactor=redactor, spans=telemetry, clock=clock
             )
             self._ear = _Ear(make(), make, tags, Tracing(telemetry, propagate), clock)
+            if telemetry is not None:
+                _TELEMETRY.add(telemetry)
         self._hold = _Hold()
         # As the process ends, all are sealed at once.
         weakref.finalize(self._hold, _seal_aside, self._ear).atexit = False
@@ -135,7 +138,7 @@ class RecordingTransport(Shell):
         # Made before t0: to read the certificate authorities takes a tenth of a second.
         inner = self._given or self._own.plain(request)
         heard = self._ear.hear(request)
-        with heard.asking():
+        with heard.asking(), current(heard.place):
             response = inner.handle_request(heard.passed_on(request))
         return heard.answered(response, self._hold)
 
@@ -143,7 +146,7 @@ class RecordingTransport(Shell):
         """Have a request answered, and listen."""
         inner = self._given or self._own.awaited(request)
         heard = self._ear.hear(request)
-        with heard.asking():
+        with heard.asking(), current(heard.place):
             response = await inner.handle_async_request(heard.passed_on(request))
         return heard.answered(response, self._hold)
 
@@ -217,34 +220,38 @@ class _Ear:
         heard.begin(request)
         return heard
 
-    def tap(self, head: RequestHead, url: str, t0_ns: int) -> tuple[Tap, Headers]:
-        """Begin an exchange; return its tap, and the headers with which it is sent."""
+    def begin(self, heard: _Heard, head: RequestHead, url: str) -> Place:
+        """Begin an exchange; return where it is in its trace."""
+        with self._lock:
+            # Exchanges keep their order where the clock is coarse, or is set back.
+            started_at = max(self.clock.wall_at(heard.t0_ns), self._latest_start + 1)
+            self._latest_start = started_at
+        exchange_id = uuid7(started_at)
+        place = self._tracing.place(exchange_id, head.headers)
+        # Who seals takes the writer away, and then ends what is open with it.
         with self._lock:
             writer = self._writer
             if writer is None:
                 assert self._make is not None
                 writer = self._writer = self._make()
                 _UNSEALED.add(self)
-            # Exchanges keep their order where the clock is coarse, or is set back.
-            started_at = max(self.clock.wall_at(t0_ns), self._latest_start + 1)
-            self._latest_start = started_at
-        exchange_id = uuid7(started_at)
-        place = self._tracing.place(exchange_id, head.headers)
-        tap = writer.tap(exchange_id, t0_ns)
-        tap.opened(
-            Opening(
-                recorder_id=writer.recorder_id,
-                started_at=started_at,
-                url=url,
-                request=replace(head, headers=place.headers),
-                trace_id=place.context.trace_id,
-                span_id=place.context.span_id,
-                parent_span_id=place.parent_span_id,
-                tags=self._tags,
-                trace_flags=place.flags,
+            tap = writer.tap(exchange_id, heard.t0_ns)
+            tap.opened(
+                Opening(
+                    recorder_id=writer.recorder_id,
+                    started_at=started_at,
+                    url=url,
+                    request=replace(head, headers=place.headers),
+                    trace_id=place.context.trace_id,
+                    span_id=place.context.span_id,
+                    parent_span_id=place.parent_span_id,
+                    tags=self._tags,
+                    trace_flags=place.flags,
+                )
             )
-        )
-        return tap, place.headers
+            heard.tap = tap
+            self.open[exchange_id] = heard
+        return place
 
     def settle(self) -> None:
         """End what was forgotten."""
@@ -260,21 +267,42 @@ class _Ear:
         """
         with self._sealing:
             self.settle()
-            for heard in list(self.open.values()):
+            with self._lock:
+                writer = self._writer
+                if self._make is not None:
+                    self._writer = None
+                still_open = list(self.open.values())
+            for heard in still_open:
                 heard.end(_left("the client was closed"))
             if self._make is None:
                 return
-            with self._lock:
-                writer, self._writer = self._writer, None
             if writer is not None:
                 writer.close()
             with self._lock:
                 if self._writer is None:
                     _UNSEALED.discard(self)
 
+    def begin_anew(self) -> None:
+        """Leave what was begun to the process that this one is a fork of.
+
+        Neither its threads nor who held a lock came along.  A writer that is somebody
+        else's stays as it is.
+        """
+        self._lock, self._sealing = Lock(), Lock()
+        self.open.clear()
+        self.forgotten.clear()
+        if self._make is not None:
+            # Not closed: what it has not written yet is the other process's to write.
+            _LEFT.append(self._writer)
+            self._writer = None
+
 
 _UNSEALED: Final[set[_Ear]] = set()
 """What nobody has closed yet: few people close the client of an SDK."""
+_LEFT: Final[list[Writer | None]] = []
+"""Writers of the process that this one is a fork of."""
+_TELEMETRY: Final[weakref.WeakSet[Telemetry]] = weakref.WeakSet()
+"""What transports were given, and is perhaps closed by nobody either."""
 
 
 def _seal_aside(ear: _Ear) -> None:
@@ -294,6 +322,17 @@ def _seal_in_thread(ear: _Ear) -> None:
 def _seal_all() -> None:
     for ear in list(_UNSEALED):
         ear.seal()
+    for telemetry in list(_TELEMETRY):
+        telemetry.close()
+
+
+def _begin_anew() -> None:
+    for ear in list(_UNSEALED):
+        ear.begin_anew()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_anew)
 
 
 # By the time of `atexit`, the executor that seals takes nothing more: executors shut
@@ -326,8 +365,11 @@ class _Heard:
         self.library = library_of(request)
         self._method = request.method
         self._ear = ear
-        self._t0_ns = t0_ns
-        self._tap: Tap | None = None  # none where not even the beginning was recorded
+        self.t0_ns = t0_ns
+        self.tap: Tap | None = None
+        """None where not even the beginning was recorded."""
+        self.place: Place | None = None
+        """Where it is in its trace, where that is known."""
         self._headers: Headers | None = None  # of the request, where they are others
         stream = request.stream
         self._content = stream if isinstance(stream, self.library.ByteStream) else ()
@@ -341,11 +383,9 @@ class _Heard:
         """Tell of the request's head."""
         self._ear.settle()
         head, url = request_head(request), str(request.url)
-        tap, headers = self._ear.tap(head, url, self._t0_ns)
-        self._ear.open[tap.exchange_id] = self
-        self._tap = tap
-        if headers != head.headers:
-            self._headers = headers
+        self.place = self._ear.begin(self, head, url)
+        if self.place.headers != head.headers:
+            self._headers = self.place.headers
 
     # The request's body.
 
@@ -375,16 +415,16 @@ class _Heard:
         known = self._request_bytes - self._passed_bytes
         self._passed_bytes += len(data)
         new = data[max(known, 0) :]
-        if new and self._tap is not None:
+        if new and self.tap is not None:
             self._request_bytes += len(new)
-            self._tap.request_data(self._now_ns(), new)
+            self.tap.request_data(self._now_ns(), new)
 
     @_quietly
     def sent(self) -> None:
         """Tell that the request is complete."""
-        if self._tap is not None and not self._is_sent:
+        if self.tap is not None and not self._is_sent:
             self._is_sent = True
-            self._tap.sent(self._now_ns())
+            self.tap.sent(self._now_ns())
 
     def _finish_request(self) -> None:
         """Tell of content that was not read through us: a replay has to match it.
@@ -427,7 +467,7 @@ class _Heard:
 
     @_quietly
     def _head(self, response: Any) -> None:
-        if self._tap is None:
+        if self.tap is None:
             return
         at_ns, extensions = self._now_ns(), response.extensions
         version: bytes = extensions.get("http_version", b"HTTP/1.1")
@@ -439,7 +479,7 @@ class _Heard:
         )
         self._finish_request()
         self.sent()
-        self._tap.head(at_ns, head)
+        self.tap.head(at_ns, head)
         match framing.response_framing(self._method, head.status, head.headers):
             case "none":
                 self._length = 0
@@ -449,8 +489,8 @@ class _Heard:
     @_quietly
     def response_data(self, data: bytes) -> None:
         """Tell of a chunk."""
-        if data and self._tap is not None:
-            self._tap.data(self._now_ns(), data)
+        if data and self.tap is not None:
+            self.tap.data(self._now_ns(), data)
             self._response_bytes += len(data)
 
     # The end.
@@ -472,13 +512,13 @@ class _Heard:
 
     def forget(self) -> None:
         """Note, without taking a lock, that nobody holds the response any more."""
-        if self._tap is not None and self._tap.exchange_id in self._ear.open:
+        if self.tap is not None and self.tap.exchange_id in self._ear.open:
             self._ear.forgotten.append((self, self._now_ns()))
 
     @_quietly
     def end(self, ending: Ending, at_ns: int | None = None) -> None:
         """Tell how it ended, the first time."""
-        tap = self._tap
+        tap = self.tap
         if tap is not None and self._ear.open.pop(tap.exchange_id, None) is not None:
             self._finish_request()
             tap.ended(self._now_ns() if at_ns is None else at_ns, ending)

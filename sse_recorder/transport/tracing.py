@@ -4,17 +4,24 @@ Its parent is what its request names: an instrumentation of the client may have 
 that.  If it names none, it is the span that is current where the request is made, for a
 transport is called in its client's own task or thread.
 
-What an upstream is told is what the proxy would tell it (see `otel.propagation`).
+What an upstream is told is what the proxy would tell it (see `otel.propagation`).  An
+instrumentation may also stand between us and the network, and have a span of its own
+there: ours is current while the inner transport works, so that span is below it.
 """
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from sse_recorder.exchange import Headers, header
 from sse_recorder.otel.propagation import Mode, Propagation
 from sse_recorder.otel.telemetry import Telemetry
 from sse_recorder.trace import TraceContext, exchange_context, parse_traceparent
+
+log = logging.getLogger("sse_recorder.transport")
 
 
 class Place(NamedTuple):
@@ -26,6 +33,8 @@ class Place(NamedTuple):
     parent_span_id: str
     flags: int | None
     """None where nobody decides."""
+    is_current: bool = False
+    """Whether its span is to be current while the inner transport works."""
 
 
 class Tracing:
@@ -37,7 +46,7 @@ class Tracing:
     """
 
     def __init__(self, telemetry: Telemetry | None, propagate: Mode) -> None:
-        self._telemetry = telemetry
+        self._telemetry = None if telemetry and telemetry.is_off else telemetry
         self._tells_own = propagate == "child"
         self._propagation = Propagation({"": propagate})
 
@@ -48,18 +57,56 @@ class Tracing:
             exchange_id: the exchange.
             headers: of its request, as the client made it.
         """
-        telemetry = self._telemetry
-        known = headers if telemetry is None else _with_current_span(headers)
+        if self._telemetry is not None:
+            try:
+                return self._told_place(self._telemetry, exchange_id, headers)
+            except Exception:
+                # The sampler is the application's: a recording needs none.
+                log.exception("exchange %s is in no trace", exchange_id)
+        parent = parse_traceparent(headers)
+        context = exchange_context(exchange_id, parent)
+        sent = self._propagation.headers(headers, "", None)
+        return Place(sent, context, parent.span_id if parent else "", None)
+
+    def _told_place(
+        self, telemetry: Telemetry, exchange_id: str, headers: Headers
+    ) -> Place:
+        known = _with_current_span(headers)
         parent = parse_traceparent(known)
-        parent_span_id = parent.span_id if parent else ""
+        is_remote = known is headers
+        context = telemetry.context(exchange_id, known, is_remote=is_remote)
         given = known if self._tells_own else headers
-        if telemetry is None:
-            context = exchange_context(exchange_id, parent)
-            sent = self._propagation.headers(given, "", None)
-            return Place(sent, context, parent_span_id, None)
-        context = telemetry.context(exchange_id, known)
         sent = self._propagation.headers(given, "", context)
-        return Place(sent, context, parent_span_id, context.flags)
+        return Place(
+            sent,
+            context,
+            parent.span_id if parent else "",
+            context.flags,
+            is_current=self._tells_own and context.sampled,
+        )
+
+
+@contextmanager
+def current(place: Place | None) -> Iterator[None]:
+    """Make the span of an exchange the current one while the block lasts."""
+    if place is None or not place.is_current:
+        yield
+        return
+    from opentelemetry import context, trace  # noqa: PLC0415 - as above
+
+    span = trace.NonRecordingSpan(
+        trace.SpanContext(
+            int(place.context.trace_id, 16),
+            int(place.context.span_id, 16),
+            is_remote=False,
+            trace_flags=trace.TraceFlags(trace.TraceFlags.SAMPLED),
+        )
+    )
+    token = context.attach(trace.set_span_in_context(span))
+    try:
+        yield
+    finally:
+        context.detach(token)
 
 
 def _with_current_span(headers: Headers) -> Headers:

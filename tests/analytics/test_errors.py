@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from samples import (
     store_with,
 )
 
-from sse_recorder import analytics
+from sse_recorder import analytics, dialects
 from sse_recorder.exchange import Op, Outcome, Record, ResponseHead
 from sse_recorder.store.store import Store
 
@@ -166,6 +167,14 @@ def test_a_response_that_failed_goes_by_the_code_within(tmp_path: Path) -> None:
     assert problems(store_with(tmp_path, failed)) == [
         ("stream error", "server_error", 2, 2)
     ]
+
+
+def test_the_report_names_the_dialects_that_say_when_they_are_over() -> None:
+    """It runs where there is no Python, so it has a list; here it is compared."""
+    script = Path(str(analytics.__file__)).with_name("errors.sql").read_text("utf-8")
+    (listed,) = re.findall(r"dialect IN \(([^)]*)\)", script)
+    known = (name for name in dialects.NAMES if dialects.load(name).says_end)
+    assert re.findall(r"'(\w+)'", listed) == sorted(known)
 
 
 @pytest.mark.parametrize(

@@ -393,6 +393,7 @@ def test_every_option_of_a_command_can_be_set() -> None:
         *("upstream-timeout", "fault", "seed"),
         *("redact", "redact-keep", "redact-pattern"),
         *("propagate", "expose-ids", "semconv", "otel-compat", "otel-http-spans"),
+        "otel-stream-events",
         *("max-connections", "max-head", "max-headers", "head-timeout", "idle-timeout"),
         *("queue-bytes", "segment-bytes", "segment-age"),
     }

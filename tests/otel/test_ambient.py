@@ -122,8 +122,8 @@ def test_the_applications_sampler_decides(tmp_path: Path) -> None:
 def test_a_processor_that_raises_costs_no_recording(tmp_path: Path) -> None:
     """Others before it have had their spans, and the exchange is whole."""
     log = (
-        "Spans do not reach the collector (LookupError); nothing else waits for them."
-        " Check the span processors of the application.\n"
+        "Spans do not reach the collector (LookupError); 4 are lost so far; nothing"
+        " else waits for them. Check the span processors of the application.\n"
     )
     told = ran(tmp_path, processors="broken", log=log)
     assert "invoke_agent" in {span["name"] for span in told["spans"]}
@@ -131,6 +131,70 @@ def test_a_processor_that_raises_costs_no_recording(tmp_path: Path) -> None:
         (exchange,) = store.exchanges()
     assert exchange.outcome == "complete"
     assert (exchange.ended_ns or 0) > 100 * MS
+
+
+# One queue that is full at once, one limit, and one SDK that may be switched off.
+SMALL = """
+import json, sys, threading
+import httpx
+from opentelemetry import trace
+from opentelemetry.sdk.trace import SpanLimits, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
+from sse_recorder import RecordingTransport
+from sse_recorder.otel import GlobalTelemetry
+from sse_recorder.otel.data import SpanData
+
+gone, kept = threading.Event(), []
+
+class Slow(SpanExporter):
+    def export(self, spans):
+        gone.wait(10)
+        kept.extend(dict(span.attributes) for span in spans)
+
+seen = []
+def answer(request):
+    seen.append("traceparent" in request.headers)
+    return httpx.Response(204)
+
+provider = TracerProvider(span_limits=SpanLimits(max_span_attributes=3))
+processor = BatchSpanProcessor(
+    Slow(), max_queue_size=2, max_export_batch_size=1, schedule_delay_millis=1)
+provider.add_span_processor(processor)
+trace.set_tracer_provider(provider)
+transport = RecordingTransport(
+    sys.argv[1], telemetry=GlobalTelemetry(), inner=httpx.MockTransport(answer))
+with httpx.Client(transport=transport) as client:
+    for _ in range(6):
+        client.get("http://host/")
+gone.set()
+provider.shutdown()
+print(json.dumps({"told": seen, "sizes": [len(one) for one in kept]}))
+"""
+
+
+def test_what_the_sdk_says_of_its_queue_is_the_applications_to_hear(
+    tmp_path: Path,
+) -> None:
+    """Its spans may be among those that are displaced; its limits hold for ours."""
+    done = program(SMALL, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "Queue full" in done.stderr
+    told = json.loads(done.stdout)
+    assert told["told"] == [True] * 6
+    assert 0 < len(told["sizes"]) < 6
+    assert set(told["sizes"]) == {3}
+
+
+def test_an_sdk_that_is_switched_off_gets_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor is the upstream told of a span that nobody will see."""
+    monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
+    done = program(SMALL, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {"told": [False] * 6, "sizes": []}
+    with Store.open(tmp_path) as store:
+        assert len(list(store.exchanges())) == 6
 
 
 def test_without_a_provider_there_is_no_telemetry_to_be_had() -> None:

@@ -6,13 +6,36 @@ import json
 from typing import Any, cast
 
 import pytest
-from otel_samples import OWN_SPAN, TRACE, exchange, telemetry, tool_call
+from otel_samples import ID, MS, OWN_SPAN, T0, TRACE, exchange, telemetry, tool_call
 from otlp_receiver import attributes, otlp_receiver
 
+from sse_recorder.dialects.base import Kind
 from sse_recorder.exchange import Outcome
-from sse_recorder.otel import View, spans
-from sse_recorder.otel.events import DETAILS, EXCEPTION, events
-from sse_recorder.otel.stream import NOTHING_HEARD
+from sse_recorder.otel import Telemetry, View, spans
+from sse_recorder.otel.events import CONNECTED, DETAILS, EXCEPTION, STATUS, events
+from sse_recorder.otel.stream import NOTHING_HEARD, NOTICES_MAX
+from sse_recorder.tables import FrameRow
+
+
+def frame(seq: int, name: str | None, kind: Kind, data: str) -> FrameRow:
+    """Return an event that came so many milliseconds after t0."""
+    return FrameRow(
+        exchange_id=ID,
+        seq=seq,
+        first_ns=seq * MS,
+        last_ns=seq * MS,
+        size=len(data),
+        type="event",
+        event=name,
+        id=None,
+        retry=None,
+        data=data,
+        layout="",
+        raw=None,
+        anomaly=None,
+        kind=kind,
+    )
+
 
 CONTENT = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 CALLS = [tool_call(arguments='{"q": 1}', result='"found"')]
@@ -70,6 +93,72 @@ def test_what_kept_a_request_from_its_answer_is_an_event(
     said = [(event.name, dict(event.attributes), event.severity) for event in found]
     about = {"exception.type": expected}
     assert said == ([(EXCEPTION, about, "WARN")] if expected else [])
+
+
+SAID = [
+    ("connected", Kind.CONNECTED, '{"signal_id": "SECRET"}'),
+    ("status", Kind.STATUS, '{"disposition": "thinking", "content": "SECRET"}'),
+    ("message", Kind.STATUS, '{"result": {"status": {"state": "working"}}}'),
+    ("status", Kind.STATUS, '{"status": "SECRET 1", "type": "SECRET 2"}'),
+    (None, Kind.STATUS, "SECRET SECRET"),
+]
+
+
+def test_greetings_and_status_are_events_where_they_are_asked_for() -> None:
+    """Each has its own time, and the word that it calls itself, never its content."""
+    view = View(stream_events=True)
+    listener = view.listener()
+    for seq, (name, kind, data) in enumerate(SAID):
+        listener.hear(frame(seq, name, kind, data))
+    with otlp_receiver() as receiver:
+        environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint}
+        sender = Telemetry.from_environment(environ, view=view)
+        assert sender is not None
+        sender.emit(exchange(), [], listener.facts())
+        assert sender.close() == 0
+        receiver.spans()
+        came = receiver.logs
+    assert b"SECRET" not in b"".join(log.SerializeToString() for log in came)
+    assert [(log.event_name, log.time_unix_nano - T0) for log in came] == [
+        (CONNECTED, 0),
+        *((STATUS, seq * MS) for seq in range(1, 5)),
+    ]
+    codes = [attributes(log).get("sse_recorder.status.code") for log in came]
+    assert codes == [None, "thinking", "working", "status", None]
+
+
+def test_the_events_of_a_stream_are_bounded_and_off_by_default() -> None:
+    """A stream that reports a million times has no more than the first ones."""
+    listeners = [View(stream_events=on).listener() for on in (True, False)]
+    for listener in listeners:
+        for seq in range(NOTICES_MAX + 10):
+            listener.hear(frame(seq, "status", Kind.STATUS, "{}"))
+    told, silent = (listener.facts() for listener in listeners)
+    assert (len(told.notices), told.statuses) == (NOTICES_MAX, NOTICES_MAX + 10)
+    assert not silent.notices
+
+
+def test_events_that_find_no_room_are_counted_and_said(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """As spans are: the SDK itself would speak of none of them, or again and again."""
+    view = View(stream_events=True)
+    listener = view.listener()
+    for seq in range(NOTICES_MAX):
+        listener.hear(frame(seq, "status", Kind.STATUS, "{}"))
+    with otlp_receiver(hang=True) as receiver:
+        environ = {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint,
+            "OTEL_TRACES_EXPORTER": "none",
+            "OTEL_METRICS_EXPORTER": "none",
+        }
+        sender = Telemetry.from_environment(environ, view=view)
+        assert sender is not None
+        for _ in range(100):
+            sender.emit(exchange(), [], listener.facts())
+        sender.close(timeout_s=0)
+    (line,) = caplog.records
+    assert "Events do not reach the collector (the queue is full)" in line.getMessage()
 
 
 def test_an_http_request_has_no_events() -> None:

@@ -95,6 +95,44 @@ def test_spans_and_metrics_arrive_over_grpc() -> None:
     assert any(getattr(scope, "metrics", ()) for scope in came)
 
 
+def test_what_is_refused_of_a_batch_over_grpc_is_lost(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It is counted as it is over HTTP, also after the exporter connects anew."""
+    grpc: Any = import_module("grpc")
+    trace: Any = import_module(f"{SERVICES}.trace.v1.trace_service_pb2_grpc")
+    asked = list[int]()
+
+    class Traces(trace.TraceServiceServicer):  # type: ignore[misc]
+        def Export(self, request: Any, context: Any) -> Any:  # noqa: N802 - gRPC's
+            del request
+            asked.append(1)
+            if len(asked) == 1:  # after which the SDK makes another channel
+                context.abort(grpc.StatusCode.UNAVAILABLE, "not yet")
+            answer = ExportTraceServiceResponse()
+            answer.partial_success.rejected_spans = 2
+            answer.partial_success.error_message = "too old"
+            return answer
+
+    server = grpc.server(ThreadPoolExecutor(2))
+    trace.add_TraceServiceServicer_to_server(Traces(), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    sender = telemetry(
+        f"http://127.0.0.1:{port}",
+        OTEL_EXPORTER_OTLP_PROTOCOL="grpc",
+        OTEL_LOGS_EXPORTER="none",
+        OTEL_METRICS_EXPORTER="none",
+    )
+    found = spans(exchange(), FIVE_CALLS)
+    assert sender.send(found)
+    assert sender.refusal == "too old"
+    assert sender.close() == 2
+    server.stop(None).wait()
+    assert len(asked) == 2
+    assert not caplog.records
+
+
 def test_a_collector_that_is_not_there_over_grpc_costs_spans_alone(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -270,6 +270,7 @@ def test_the_error_type_says_what_went_wrong(
         (StreamFacts(is_stream=True, has_finished=True), {}, None, None),
         (StreamFacts(is_stream=True), {"finish_reason": "stop"}, None, ("stop",)),
         (StreamFacts(is_stream=True), {"dialect": "langgraph"}, None, None),
+        (StreamFacts(is_stream=True), {"dialect": "a2a"}, None, None),
         (StreamFacts(is_stream=True), {"dialect": None}, None, None),
         (StreamFacts(has_failed=True), {}, "_OTHER", ("error",)),
         (

@@ -37,8 +37,9 @@ from otlp_receiver import attributes, otlp_receiver
 
 from sse_recorder import __version__, semconv
 from sse_recorder.clock import SYSTEM
+from sse_recorder.errors import UsageError
 from sse_recorder.exchange import Headers, Opening, Outcome, RequestHead, uuid7
-from sse_recorder.otel import Origin, Telemetry, View, answered_span, spans
+from sse_recorder.otel import Link, Origin, Telemetry, View, answered_span, spans
 from sse_recorder.otel.export import send
 from sse_recorder.otel.telemetry import ORIGINS_MAX
 from sse_recorder.otel.view import CONTENT_VARIABLE
@@ -75,6 +76,93 @@ def test_what_the_collector_gets_is_what_was_meant() -> None:
     failed = {span.span_id.hex() for span in came if span.status.code == 2}
     assert failed == {span.span_id for span in meant if span.status == "error"}
     assert not any(span.status.message for span in came)
+
+
+def test_what_vendors_said_of_a_trace_is_on_its_spans() -> None:
+    """`tracestate` belongs to the trace of the client, and to that alone."""
+    stated = (*INBOUND, ("tracestate", "a=1"), ("tracestate", "b=2"))
+    with otlp_receiver() as receiver:
+        sender = telemetry(receiver.endpoint)
+        sender.emit(exchange(request_headers=stated), FIVE_CALLS)
+        own = {"trace_id": OWN_TRACE, "parent_span_id": ""}
+        sender.emit(exchange(request_headers=stated[1:], **own), [])
+        assert sender.close() == 0
+        came = receiver.spans(count=7)
+    assert {(span.trace_id.hex(), span.trace_state) for span in came} == {
+        (TRACE, "a=1,b=2"),
+        (OWN_TRACE, ""),
+    }
+
+
+def test_a_state_that_is_none_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    """A client may send anything: neither log nor spans are for that."""
+    odd = "no state at all", ",".join(f"k{n}={'x' * 60}" for n in range(10))
+    with otlp_receiver() as receiver:
+        sender = telemetry(receiver.endpoint)
+        for state in odd:
+            headers = (*INBOUND, ("tracestate", state))
+            sender.context(ID, headers)
+            sender.emit(exchange(request_headers=headers), [])
+        assert sender.close() == 0
+        came = receiver.spans(count=2)
+    assert [span.trace_state for span in came] == ["", ""]
+    assert not caplog.records
+
+
+def test_what_comes_after_the_end_is_lost_and_said(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Who closes telemetry before what records is told so."""
+    with otlp_receiver() as receiver:
+        sender = telemetry(receiver.endpoint)
+        assert sender.close() == 0
+        sender.emit(exchange(), FIVE_CALLS)
+        assert sender.close() == 6
+        assert receiver.spans(count=0) == []
+    (line,) = caplog.records
+    assert "telemetry is closed: close what records first); 6 are lost" in (
+        line.getMessage()
+    )
+
+
+@pytest.mark.parametrize(
+    ("limit", "kept", "longest"),
+    [("COUNT", 5, 10_000), ("VALUE_LENGTH", 10_000, 5)],
+)
+def test_limits_of_the_sdk_hold(
+    limit: str,
+    kept: int,
+    longest: int,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Who limits attributes gets no more of them, and learns how many were left out."""
+    monkeypatch.setenv(f"OTEL_SPAN_ATTRIBUTE_{limit}_LIMIT", "5")
+    monkeypatch.setenv("OTEL_SPAN_LINK_COUNT_LIMIT", "0")
+    (meant,) = spans(exchange(), [])
+    linked = replace(meant, links=(Link(TRACE, PARENT, "called"),))
+    with otlp_receiver() as receiver:
+        sender = telemetry(receiver.endpoint)
+        sender.hand_over([linked])
+        assert sender.close() == 0
+        (span,) = receiver.spans()
+    found = attributes(span)
+    assert len(found) == min(kept, len(meant.attributes))
+    assert span.dropped_attributes_count == len(meant.attributes) - len(found)
+    texts = [value for value in found.values() if isinstance(value, str)]
+    assert max(map(len, texts)) <= longest
+    assert not span.links
+    assert span.dropped_links_count == 1
+    assert not caplog.records
+
+
+def test_a_limit_that_is_no_number_is_wrong_usage(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is refused in a sentence, as all that cannot be done is."""
+    monkeypatch.setenv("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "many")
+    with pytest.raises(UsageError, match="OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT"):
+        telemetry("http://127.0.0.1:1")
 
 
 def test_the_collector_learns_who_speaks_and_in_which_vocabulary() -> None:

@@ -510,4 +510,26 @@ def test_who_closes_nothing_loses_nothing(upstream: Upstream, tmp_path: Path) ->
     )
 
 
+def test_a_fork_records_for_itself(upstream: Upstream, tmp_path: Path) -> None:
+    """Neither process writes for the other, whoever had begun, and nothing is twice."""
+    code = (
+        "import os, sys, httpx\n"
+        "from sse_recorder import RecordingTransport\n"
+        "store, url = sys.argv[1:]\n"
+        "client = httpx.Client(transport=RecordingTransport(store))\n"
+        "client.get(url + '/plain?before')\n"
+        "child = os.fork()\n"
+        "client.get(url + ('/plain?above' if child else '/plain?below'))\n"
+        "client.close()\n"
+        "if child:\n"
+        "    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
+    )
+    run = program(code, tmp_path, upstream.url)
+    assert run.stdout == "0\n"
+    found = sorted(
+        (one.url.partition("?")[2], one.outcome) for one, _ in recorded(tmp_path)
+    )
+    assert found == [(name, "complete") for name in ("above", "before", "below")]
+
+
 # --- replaying ------------------------------------------------------------------------

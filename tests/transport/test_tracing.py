@@ -11,12 +11,20 @@ from typing import Any
 import httpx
 import httpx2
 import pytest
-from opentelemetry import trace
+from opentelemetry import propagate, trace
 from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.sampling import (
+    ALWAYS_OFF,
+    ALWAYS_ON,
+    ParentBased,
+    Sampler,
+)
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceState
 from otel_samples import as_data, telemetry
 from otlp_receiver import Receiver, otlp_receiver, points
-from transport.clients import Client, Upstream, Way, done, only, recorded
+from transport.clients import Client, Upstream, Way, done, only, program, recorded
 
 from sse_recorder import RecordingTransport, semconv
 from sse_recorder.background import running
@@ -282,6 +290,127 @@ def test_without_telemetry_a_request_is_sent_as_it_is(
     assert within.trace_flags is None
 
 
+class Instrumented(httpx.HTTPTransport):
+    """What an instrumentation of httpx makes of its transport."""
+
+    def __init__(self, tracer: trace.Tracer) -> None:
+        super().__init__()
+        self._tracer = tracer
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """Have a span around it, and say so."""
+        with self._tracer.start_as_current_span("GET"):
+            propagate.inject(request.headers)
+            return super().handle_request(request)
+
+
+class AsyncInstrumented(httpx.AsyncHTTPTransport):
+    """The same of the other one."""
+
+    def __init__(self, tracer: trace.Tracer) -> None:
+        super().__init__()
+        self._tracer = tracer
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Have a span around it, and say so."""
+        with self._tracer.start_as_current_span("GET"):
+            propagate.inject(request.headers)
+            return await super().handle_async_request(request)
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_an_instrumentation_within_is_below_our_span(
+    upstream: Upstream, collector: Receiver, tmp_path: Path, *, is_async: bool
+) -> None:
+    """Between the application's span and the one that the upstream is told of."""
+    sender, kept = telemetry(collector.endpoint), InMemorySpanExporter()
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(kept))
+    tracer = provider.get_tracer("application")
+    url = f"{upstream.url}/plain"
+
+    async def main() -> None:
+        within = AsyncInstrumented(tracer)
+        transport = RecordingTransport(tmp_path, inner=within, telemetry=sender)
+        async with httpx.AsyncClient(transport=transport) as client:
+            await client.get(url)
+            assert trace.get_current_span().get_span_context() == around
+
+    with tracer.start_as_current_span("work") as span:
+        around = span.get_span_context()
+        if is_async:
+            asyncio.run(main())
+        else:
+            transport = RecordingTransport(
+                tmp_path, inner=Instrumented(tracer), telemetry=sender
+            )
+            with httpx.Client(transport=transport) as client:
+                client.get(url)
+        assert trace.get_current_span() is span
+    assert sender.close() == 0
+    exchange, _ = only(tmp_path)
+    inner, work = kept.get_finished_spans()
+    assert inner.parent is not None
+    assert trace.format_span_id(inner.parent.span_id) == exchange.span_id
+    assert exchange.parent_span_id == trace.format_span_id(work.context.span_id)
+    last = parse_traceparent(told(upstream))
+    assert last is not None
+    assert last.span_id == trace.format_span_id(inner.context.span_id)
+    assert last.trace_id == exchange.trace_id
+
+
+class Moody(Sampler):
+    """A sampler of the application, which fails."""
+
+    def should_sample(self, *_: Any, **__: Any) -> Any:
+        """Fail."""
+        raise LookupError
+
+    def get_description(self) -> str:
+        """Return its name."""
+        return "moody"
+
+
+def test_a_sampler_that_raises_costs_no_recording(
+    way: Way, upstream: Upstream, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The exchange is in no trace then, and whole."""
+    sender = Telemetry(None, sampler=Moody())
+
+    async def main() -> None:
+        transport = RecordingTransport(tmp_path, telemetry=sender)
+        async with Client(way, transport) as client:
+            await client.request("GET", f"{upstream.url}/plain")
+
+    done(main())
+    exchange, _ = only(tmp_path)
+    assert exchange.outcome == "complete"
+    assert exchange.trace_flags is None
+    assert header(told(upstream), "traceparent") is None
+    assert "is in no trace" in caplog.text
+
+
+def test_who_closes_no_telemetry_loses_no_span(
+    upstream: Upstream, collector: Receiver, tmp_path: Path
+) -> None:
+    """As a script ends, what is recorded is sealed, and then its spans are sent."""
+    code = (
+        "import sys, httpx\n"
+        "from sse_recorder import RecordingTransport\n"
+        "from sse_recorder.otel import Telemetry\n"
+        "environ = {'OTEL_EXPORTER_OTLP_ENDPOINT': sys.argv[3]}\n"
+        "telemetry = Telemetry.from_environment(environ)\n"
+        "transport = RecordingTransport(sys.argv[1], telemetry=telemetry)\n"
+        "client = httpx.Client(transport=transport)\n"
+        "print(client.get(sys.argv[2]).status_code)\n"
+    )
+    run = program(code, tmp_path, f"{upstream.url}/fast", collector.endpoint)
+    assert (run.stdout, run.stderr) == ("200\n", "")
+    exchange, _ = only(tmp_path)
+    (span,) = map(as_data, collector.spans())
+    assert span.span_id == exchange.span_id
+
+
 def test_a_writers_spans_are_the_transports(
     way: Way, upstream: Upstream, collector: Receiver, tmp_path: Path
 ) -> None:
@@ -339,6 +468,16 @@ def test_nothing_is_added_where_it_is_not_wanted(propagate: Mode) -> None:
     place, sent = placed(CURRENT, propagate)
     assert sent == ()
     assert place.parent_span_id == SPAN
+
+
+def test_the_sampler_knows_a_parent_of_this_process() -> None:
+    """A service that samples less of what comes from outside keeps what it began."""
+    sampler = ParentBased(ALWAYS_ON, remote_parent_sampled=ALWAYS_OFF)
+    tracing = Tracing(Telemetry(None, sampler=sampler), "child")
+    with trace.use_span(NonRecordingSpan(CURRENT)):
+        within = tracing.place(ID, ())
+    from_outside = tracing.place(ID, (("traceparent", PARENT.traceparent()),))
+    assert (within.flags, from_outside.flags) == (1, 0)
 
 
 def test_what_a_request_names_comes_before_what_is_current() -> None:
