@@ -74,20 +74,10 @@ _LINE_END: Final = re.compile("(\r\n|\r|\n)")
 # one line end.
 _BLANK_LINE: Final = re.compile(rb"\n[\r\n]|\r\r")
 
-# What nearly all servers send: its fields with a space before each value, as most write
-# it, or with none.  A value is taken only where it tells that its field is there.
-_USUAL: Final = {
-    gap: re.compile(
-        f"(?:id:{before}([^\n\0]++)\n)?+(?:event:{before}(.++)\n)?+data:{before}(.*+)\n\n"
-    )
-    for gap, before in ((" ", " "), ("", "(?! )"))
-}
-
-# The same, or else whatever ends with a blank line: so whole frames are matched one
-# after the other, and nothing is left between them.
-_BLOCKS: Final = {
-    gap: re.compile(f"{usual.pattern}|((?:.++\n)*+\n)") for gap, usual in _USUAL.items()
-}
+# What nearly all servers send, with what is between its colons and its values.
+_USUAL: Final = re.compile(
+    "(?:id:( ?+)([^\n\0]++)\n)?+(?:event:( ?+)(.++)\n)?+data:( ?+)(.*+)\n\n"
+)
 
 _FIELDS: Final = frozenset(("data", "event", "id", "retry"))
 
@@ -139,12 +129,31 @@ Form = tuple[str, int]
 
 
 class Style(NamedTuple):
-    """How a server writes its events."""
+    """How a server writes its events: what is between the colons and the values."""
 
-    gap: str
-    """What is between a field's colon and its value."""
-    line_end: str
+    id: str = " "
+    event: str = " "
+    data: str = " "
+    line_end: str = "\n"
     """What ends its lines."""
+
+
+@lru_cache(maxsize=8)
+def _blocks(id_: str, event: str, data: str) -> re.Pattern[str]:
+    """Return what matches the frames of a text, one after the other.
+
+    A usual frame of this style, by its values, which tell that their fields are there;
+    or else whatever ends with a blank line, so that nothing is left between them.
+    """
+    id_, event, data = (gap or "(?! )" for gap in (id_, event, data))
+    return re.compile(
+        f"(?:id:{id_}([^\n\0]++)\n)?+(?:event:{event}(.++)\n)?+data:{data}(.*+)\n\n"
+        "|((?:.++\n)*+\n)"
+    )
+
+
+_SPACED: Final = Style()
+_SPACED_BLOCKS: Final = _blocks(*_SPACED[:3])
 
 
 class Parser:
@@ -166,16 +175,17 @@ class Parser:
         "_bom",
         "_buffer",
         "_chunk",
-        "_gap",
         "_has_cr",
         "_head",
         "_is_mixed",
         "_is_plain",
         "_last",
         "_limit",
+        "_pattern",
         "_since",
         "_start",
         "_too_long",
+        "style",
     )
 
     def __init__(
@@ -199,7 +209,9 @@ class Parser:
         # Searching LF pairs with `find` takes a third of the time of the expression.  A
         # server writes its line ends one way, so the first CR decides for the rest.
         self._has_cr = False
-        self._gap = " "
+        self.style = _SPACED
+        """How the events are written that `feed_run` returned last."""
+        self._pattern = _SPACED_BLOCKS
         self._too_long = False  # pieces of the open frame are out already
         self._is_mixed = False  # lines end in several ways
         self._is_plain = not self._head  # nothing of all this, so that frames are text
@@ -218,11 +230,6 @@ class Parser:
     def start(self) -> int:
         """Where in the stream the first of them is, or the next byte will be."""
         return self._start
-
-    @property
-    def style(self) -> Style:
-        """How the events are written that `feed_run` returned last."""
-        return Style(self._gap, "\r\n" if self._has_cr else "\n")
 
     def feed(self, data: bytes) -> list[Frame]:
         """Take the next chunk and return the frames that it completes."""
@@ -249,8 +256,8 @@ class Parser:
         self._last = chunk
         if not text:
             return []
-        self._gap = _gap(text)
-        frames = _read_blocks(text, self.style, start, self._since, chunk)
+        blocks = self._find(text)
+        frames = _read_blocks(blocks, self.style, start, self._since, chunk)
         self._since = chunk
         return frames
 
@@ -292,11 +299,48 @@ class Parser:
         self._start += size
         return text.replace("\r", "") if self._has_cr else text
 
+    def _find(self, text: str) -> list[Block]:
+        """Return the frames of a text of whole ones.
+
+        Those that are not of the style so far cost ten times as much.  So the one in
+        the middle tells whether it still is: first and last ones are often others.
+        """
+        blocks: list[Block] = self._pattern.findall(text)
+        if blocks and (odd := blocks[len(blocks) // 2][3]):
+            usual = _USUAL.fullmatch(odd)
+            if usual is not None and self._adapt(*usual.groups()):
+                blocks = self._pattern.findall(text)
+        return blocks
+
+    def _adapt(
+        self,
+        id_gap: str | None,
+        id_: str | None,
+        event_gap: str | None,
+        event: str | None,
+        data_gap: str,
+        data: str,
+    ) -> bool:
+        """Take over the style of a usual event; False where it is that so far."""
+        old = self.style
+        self.style = style = Style(
+            old.id if id_ is None else id_gap or "",
+            old.event if event is None else event_gap or "",
+            data_gap if data else old.data,
+            old.line_end,
+        )
+        self._pattern = _blocks(*style[:3])
+        return style != old
+
+    def _note_cr(self) -> None:
+        self._has_cr = True
+        self.style = self.style._replace(line_end="\r\n")
+
     def _are_lines_alike(self, data: bytes) -> bool:
         """Say whether all lines end by CRLF, those of the new bytes, too."""
         buffer = self._buffer
         if not self._has_cr:
-            self._has_cr = True
+            self._note_cr()
             if b"\n" in buffer[1:]:
                 return False
         is_half = buffer[-1] == _CR
@@ -320,7 +364,7 @@ class Parser:
     def _feed_any(self, data: bytes, chunk: int) -> list[Frame]:
         """Take a chunk, whatever is in it, and return the frames that it completes."""
         if b"\r" in data:
-            self._has_cr = True
+            self._note_cr()
         buffer = self._buffer
         old = len(buffer)  # where the new bytes begin
         buffer += data
@@ -380,8 +424,7 @@ class Parser:
             self._since = self._chunk + number
         self._chunk += len(sizes)
         self._last = self._chunk - 1
-        self._gap = gap = _gap(text)
-        return _BLOCKS[gap].findall(text)
+        return self._find(text)
 
     def close(self) -> list[Frame]:
         """Return the last frame, if bytes are pending; nothing can be fed after it."""
@@ -559,34 +602,27 @@ def _tail(
     )
 
 
-def _gap(text: str) -> str:
-    """Return what is before the values in a text, going by the first of its data."""
-    place = text.find("data:")
-    return " " if place < 0 or text.startswith(" ", place + len("data:")) else ""
-
-
 def _read_blocks(
-    text: str, style: Style, start: int, first_chunk: int, chunk: int
+    blocks: list[Block], style: Style, start: int, first_chunk: int, chunk: int
 ) -> list[Frame]:
-    """Return the frames of a text of whole ones, which came to their ends in a chunk.
+    """Return frames that came to their ends in a chunk.
 
     This is `_read` for each of them, in half of its time.
     """
     frames: list[Frame] = []
-    size_of = len if text.isascii() else utf8_size
     forms = usual_forms(*style)
-    for id_, event, data, other in _BLOCKS[style.gap].findall(text):
+    for id_, event, data, other in blocks:
         if other:
             block = other.replace("\n", style.line_end).encode()
             frame = _read_any(block, start, first_chunk, chunk)
             size = frame.size
         else:
             layout, size = forms[id_ != ""][event != ""]
-            size += size_of(data)
+            size += utf8_size(data)
             if event:
-                size += size_of(event)
+                size += utf8_size(event)
             if id_:
-                size += size_of(id_)
+                size += utf8_size(id_)
             # Its class checks and fills in arguments, which costs more than the tuple.
             frame = _new_tuple(
                 Frame,
@@ -616,15 +652,18 @@ def utf8_size(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode())
 
 
-@lru_cache(maxsize=8)
-def usual_forms(gap: str, line_end: str) -> tuple[tuple[Form, Form], tuple[Form, Form]]:
-    """Return the layouts of usual events of a style, and their bytes beside the values.
+@lru_cache(maxsize=32)
+def usual_forms(
+    id_: str, event: str, data: str, line_end: str
+) -> tuple[tuple[Form, Form], tuple[Form, Form]]:
+    """Return the layouts of usual events of a `Style`, and their bytes beside values.
 
     They are found by whether the event has an id, and then by whether it has a name.
     """
+    gaps = {"id": id_, "event": event, "data": data}
 
     def form(*fields: str) -> Form:
-        lines = [f"{field}:{gap}{{{field}}}" for field in fields]
+        lines = [f"{field}:{gaps[field]}{{{field}}}" for field in fields]
         layout = line_end.join([*lines, "", ""])
         return layout, len(layout) - sum(len("{}") + len(field) for field in fields)
 
@@ -665,15 +704,12 @@ def _read_usual(
         text = text.replace(end, "\n")
         if "\r" in text or size - len(text) != text.count("\n"):
             return None
-    gap = " "
-    usual = _USUAL[gap].fullmatch(text)
+    usual = _USUAL.fullmatch(text)
     if usual is None:
-        gap = ""
-        usual = _USUAL[gap].fullmatch(text)
-        if usual is None:
-            return None
-    id_, event, data = usual.groups()
-    layout, _ = usual_forms(gap, end)[id_ is not None][event is not None]
+        return None
+    id_gap, id_, event_gap, event, data_gap, data = usual.groups()
+    forms = usual_forms(id_gap or "", event_gap or "", data_gap, end)
+    layout, _ = forms[id_ is not None][event is not None]
     # Its class checks and fills in arguments, which costs more than all of the tuple.
     return _new_tuple(
         Frame,

@@ -481,19 +481,41 @@ def test_usual_text_is_read_at_once() -> None:
         ("7", "e", "1", ""),
         ("", "", "", ": c\n\n"),
     ]
-    assert parser.style == (" ", "\n")
-    assert parser.feed_run(b"ta:2\n\nid:8\ndata:\n\n", [3, 17]) == [
+    assert parser.style == (" ", " ", " ", "\n")
+    assert parser.feed_run(b"ta:2\n\nid:8\ndata:3\n\n", [3, 18]) == [
         ("", "", "2", ""),
-        ("8", "", "", ""),
+        ("8", "", "3", ""),
     ]
-    assert parser.style == ("", "\n")
+    assert parser.style == ("", " ", "", "\n")
     assert parser.feed_run(b"data: 3\r", [8]) == []
     assert parser.feed_run(b"\n\r\ndata: 4\r\n\r\n", [3, 11]) == [
         ("", "", "3", ""),
         ("", "", "4", ""),
     ]
-    assert parser.style == (" ", "\r\n")
+    assert parser.style == ("", " ", " ", "\r\n")
     assert parser.feed_run(b"data: 5\n\n", [9]) is None
+
+
+@pytest.mark.parametrize(
+    ("odd", "usual", "style"),
+    [
+        (b"event: ping\ndata:\n\n", b"data: 1\n\n", (" ", " ", " ")),
+        (b": data:\n\n", b"id: 1\nevent: a\ndata: 2\n\n", (" ", " ", " ")),
+        (b"data: hello\n\n", b"event: a\ndata:1\n\n", (" ", " ", "")),
+        (b"data: hello\n\n", b"id:1\nevent: a\ndata: 1\n\n", ("", " ", " ")),
+        (b"retry: 3\n\n", b"id:1\nevent:a\ndata:2\n\n", ("", "", "")),
+    ],
+)
+def test_most_events_tell_how_a_server_writes_them(
+    odd: bytes, usual: bytes, style: tuple[str, str, str]
+) -> None:
+    """One that is written in another way, first or last, slows no others down."""
+    for stream in (odd + usual * 9, usual * 9 + odd):
+        parser = Parser()
+        blocks = parser.feed_run(stream, [len(stream)])
+        assert blocks is not None
+        assert parser.style[:3] == style
+        assert sum(not other for *_, other in blocks) >= 9
 
 
 @patient
