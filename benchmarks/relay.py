@@ -187,7 +187,8 @@ def running(name: str, load: Load, folder: Path) -> Iterator[Proxy]:
         "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{collector}",
         "OTEL_METRIC_EXPORT_INTERVAL": str(METRICS_MS),
     }
-    environ = dict(os.environ)  # noqa: TID251 - what a proxy's process gets
+    known = os.environ.items()  # noqa: TID251 - what a proxy's process gets
+    environ = {key: value for key, value in known if not key.startswith("OTEL_")}
     environ |= {} if name == "silent" else telemetry
     with hung, (folder / "log").open("wb") as log:
         process = subprocess.Popen(

@@ -257,6 +257,10 @@ class Scribe:
         self._lost.update((eid, reason) for eid, *_ in lost)
         self.write(lost)
 
+    def leave(self) -> None:
+        """Let go of the journal: in a fork, it is the other process's to write."""
+        self._segment.journal.close()
+
     def hurry(self) -> None:
         """Nothing can be waited for less."""
 
@@ -637,7 +641,10 @@ class Scribe:
 
     def _submit_seal(self, segment: OpenSegment) -> None:
         self._clear_backlog()
-        self._sealing = self._sealer.submit(self._seal, segment)
+        try:
+            self._sealing = self._sealer.submit(self._seal, segment)
+        except RuntimeError:  # the process ends, and no thread begins any more
+            self._seal(segment)
 
     def _seal(self, segment: OpenSegment) -> None:
         try:

@@ -122,7 +122,7 @@ class Writer:
 
     def __init__(
         self,
-        root: Path,
+        root: str | Path,
         *,
         redactor: Redactor | None = None,
         spans: Spans | None = None,
@@ -132,6 +132,7 @@ class Writer:
         own_process: bool = False,
         recipe: Recipe | None = None,
     ) -> None:
+        root = Path(root)
         self.recorder_id = recorder_id or secrets.token_hex(4)
         limits, redactor = limits or Limits(), redactor or Redactor()
         self.spans = spans
@@ -214,6 +215,11 @@ class Writer:
         """Return what this process uses, and the one that writes."""
         pid = self._backend.pid
         return Usage.of() if pid is None else Usage.of() + Usage.of(pid)
+
+    def leave(self) -> None:
+        """Let go of the store, in a fork of the process that records into it."""
+        if isinstance(self._backend, Scribe):
+            self._backend.leave()
 
     def close(self) -> None:
         """Write what is queued, and seal it; for a wedged process, give up in time."""

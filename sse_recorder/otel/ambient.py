@@ -19,7 +19,7 @@ from sse_recorder.errors import UsageError
 from sse_recorder.otel.delivery import Delivery, Outlet
 from sse_recorder.otel.gaps import PlainGaps
 from sse_recorder.otel.metrics import Metrics
-from sse_recorder.otel.telemetry import CLOSE_TIMEOUT_S, Telemetry
+from sse_recorder.otel.telemetry import CLOSE_TIMEOUT_S, Telemetry, log_record
 from sse_recorder.otel.view import PLAIN, View
 
 if TYPE_CHECKING:
@@ -53,16 +53,19 @@ class GlobalTelemetry(Telemetry):
         schema_url = self._scope.schema_url
         # As where OTEL_SDK_DISABLED is set, or a configurator leaves this scope out.
         tracer = provider.get_tracer(*scope, schema_url=schema_url)
-        self.is_off = isinstance(tracer, NoOpTracer)
+        is_enabled = getattr(tracer, "_is_enabled", lambda: True)
+        self.is_off = isinstance(tracer, NoOpTracer) or not is_enabled()
         if not self.is_off:
             processor = cast("SpanProcessor", getattr(provider, _PROCESSOR))
             # What it says of its queue is for the application to hear.
-            self._spans = Outlet(self._delivery, None, processor.on_end, quietly=False)
+            self._spans = Outlet(
+                self._delivery, None, self._finished, processor.on_end, quietly=False
+            )
         meter = metrics.get_meter_provider().get_meter(*scope, schema_url)
         self.metrics = Metrics(meter, view, PlainGaps(meter))
         logger = _logs.get_logger_provider().get_logger(*scope, schema_url)
         told = Delivery(None, clock, what="Events", failure=None, advice=advice)
-        self._events = Outlet(told, None, logger.emit, quietly=False)
+        self._events = Outlet(told, None, log_record, logger.emit, quietly=False)
 
     def close(self, timeout_s: float = CLOSE_TIMEOUT_S) -> int:
         """Do nothing: whoever set the providers shuts them down, and knows of losses.

@@ -93,6 +93,8 @@ class Delivery:
     ) -> None:
         self.is_over = False
         """Nothing is sent any more."""
+        self.is_closed = False
+        """Nothing is to be handed over any more."""
         self.refusal: str | None = None
         """Why the latest batch was not taken."""
         self.is_silent = False
@@ -208,6 +210,7 @@ class Outlet:
     Args:
         delivery: counts them.
         processor: of one signal; what it has of queues is found here.
+        make: makes one of what it is told.
         put: hands one over.
         quietly: what the processor says meanwhile is ours to say.
     """
@@ -216,26 +219,34 @@ class Outlet:
         self,
         delivery: Delivery,
         processor: object,
+        make: Callable[[Any], Any],
         put: Callable[[Any], object],
         *,
         quietly: bool = True,
     ) -> None:
         self.delivery = delivery
+        self._make = make
         self._put = put
         self._around = listening if quietly else nullcontext
         # It tells of what it displaces in a log of its own at most, and not how many.
         inner = getattr(processor, "_batch_processor", None)
         self._queue: deque[object] = getattr(inner, "_queue", deque())
 
-    def hand_over(self, made: Iterable[Any]) -> None:
+    def hand_over(self, told: Iterable[Any]) -> None:
         """Hand some over; does not block, and never raises."""
         delivery, displaced, failed, problem = self.delivery, 0, 0, ""
         with self._around():
-            for one in made:
+            for one in told:
                 delivery.expect(1)
+                if delivery.is_closed:
+                    failed += 1
+                    problem = "telemetry is closed: close what records first"
+                    continue
                 displaced += len(self._queue) == self._queue.maxlen
                 try:
-                    self._put(one)
+                    with listening():  # a value may be cut
+                        made = self._make(one)
+                    self._put(made)
                 except Exception as error:  # noqa: BLE001 - of a processor of others
                     failed += 1
                     problem = type(error).__name__

@@ -18,9 +18,10 @@ from __future__ import annotations
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Self, cast
 
@@ -55,10 +56,11 @@ from sse_recorder.trace import (
 
 if TYPE_CHECKING:
     from opentelemetry._logs import LogRecord
+    from opentelemetry.sdk._logs import LogRecordProcessor
     from opentelemetry.sdk._logs.export import LogRecordExporter
     from opentelemetry.sdk.metrics import MeterProvider
     from opentelemetry.sdk.metrics.export import MetricExporter
-    from opentelemetry.sdk.trace import ReadableSpan
+    from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
     from opentelemetry.sdk.trace.export import SpanExporter
     from opentelemetry.sdk.trace.sampling import Sampler
     from opentelemetry.trace import SpanContext, TraceState
@@ -157,7 +159,6 @@ class Telemetry:
         """What exchanges add up to; None where nobody wants to know."""
         self._events = self._events_to(log_exporter, clock)
         self._delivery, self._spans = self._spans_to(exporter, clock)
-        self._is_closed = False
 
     def _spans_to(
         self, exporter: SpanExporter | None, clock: Clock
@@ -173,8 +174,8 @@ class Telemetry:
             max_export_batch_size=self.batch_size("OTEL_BSP_MAX_EXPORT_BATCH_SIZE"),
             meter_provider=self._meter_provider,
         )
-        self._shutdowns.append((processor.shutdown, CLOSE_TIMEOUT_S))
-        return delivery, Outlet(delivery, processor, processor.on_end)
+        self._shutdowns.append((_shutdown_of(processor), CLOSE_TIMEOUT_S))
+        return delivery, Outlet(delivery, processor, self._finished, processor.on_end)
 
     def _metrics_to(
         self, exporter: MetricExporter | None, clock: Clock
@@ -199,7 +200,9 @@ class Telemetry:
         self._meter_provider = provider = MeterProvider(
             [reader], self._resource, shutdown_on_exit=False
         )
-        self._shutdowns.append((provider.shutdown, METRICS_TIMEOUT_S))
+        timeout_ms = METRICS_TIMEOUT_S * 1_000
+        shutdown = partial(provider.shutdown, timeout_millis=timeout_ms)
+        self._shutdowns.append((shutdown, METRICS_TIMEOUT_S))
         meter = provider.get_meter(
             self._scope.name, __version__, self._scope.schema_url
         )
@@ -233,11 +236,11 @@ class Telemetry:
             meter_provider=self._meter_provider,
         )
         provider.add_log_record_processor(processor)
-        self._shutdowns.append((provider.shutdown, CLOSE_TIMEOUT_S))
+        self._shutdowns.append((_shutdown_of(processor), CLOSE_TIMEOUT_S))
         logger = provider.get_logger(
             self._scope.name, __version__, self._scope.schema_url
         )
-        return Outlet(delivery, processor, logger.emit)
+        return Outlet(delivery, processor, log_record, logger.emit)
 
     @classmethod
     def from_environment(
@@ -346,7 +349,7 @@ class Telemetry:
         self.hand_over(found)
         if self._events is not None:
             told = events(exchange, tool_calls, facts, found[0], self.view)
-            self._events.hand_over(map(_log_record, told))
+            self._events.hand_over(told)
 
     def told(self, call: ToolCall) -> None:
         """Hand over the span of a call that another exchange answered."""
@@ -372,15 +375,9 @@ class Telemetry:
 
     def hand_over(self, found: Sequence[SpanData]) -> None:
         """Hand over finished spans; does not block."""
-        if self._spans is None:
-            return
-        if self._is_closed:
-            self._delivery.expect(len(found))
-            self._delivery.lose(len(found))
-            self._delivery.complain("telemetry is closed: close what records first")
-            return
-        # The exchange goes last: a full queue loses its oldest spans.
-        self._spans.hand_over(self._all_finished(reversed(found)))
+        if self._spans is not None:
+            # The exchange goes last: a full queue loses its oldest spans.
+            self._spans.hand_over(reversed(found))
 
     @property
     def refusal(self) -> str | None:
@@ -393,7 +390,9 @@ class Telemetry:
 
         self._delivery.expect(len(found))
         self._delivery.is_silent = True
-        result = self._delivery.export(self._all_finished(found))
+        with listening():  # a value may be cut
+            finished = [self._finished(span) for span in found]
+        result = self._delivery.export(finished)
         return result is SpanExportResult.SUCCESS
 
     def close(self, timeout_s: float = CLOSE_TIMEOUT_S) -> int:
@@ -403,7 +402,8 @@ class Telemetry:
             How many spans are not known to have been delivered, since the beginning.
         """
         began_ns = self._clock.monotonic_ns()
-        self._is_closed = True
+        for delivery in self._deliveries:
+            delivery.is_closed = True
         flushes = [
             (
                 threading.Thread(target=_quietly, args=(shutdown,), daemon=True),
@@ -465,14 +465,14 @@ class Telemetry:
                 state=known,
             )
             around = trace.set_span_in_context(trace.NonRecordingSpan(told))
-        result = self._sampler.should_sample(
-            around, int(trace_id, 16), "exchange", trace.SpanKind.CLIENT
-        )
+        try:
+            result = self._sampler.should_sample(
+                around, int(trace_id, 16), "exchange", trace.SpanKind.CLIENT
+            )
+        except Exception as error:  # noqa: BLE001 - it may be the application's
+            self._delivery.complain(f"the sampler raises {type(error).__name__}")
+            return False
         return result.decision is Decision.RECORD_AND_SAMPLE
-
-    def _all_finished(self, found: Iterable[SpanData]) -> list[ReadableSpan]:
-        with listening():  # a value may be cut
-            return [self._finished(span) for span in found]
 
     def _finished(self, span: SpanData) -> ReadableSpan:
         from opentelemetry import trace
@@ -523,7 +523,8 @@ class Telemetry:
         return BoundedAttributes(most, dict(attributes), max_value_len=longest)
 
 
-def _log_record(event: Event) -> LogRecord:
+def log_record(event: Event) -> LogRecord:
+    """Return an event as the SDK has it."""
     from opentelemetry import trace
     from opentelemetry._logs import LogRecord, SeverityNumber
 
@@ -554,6 +555,15 @@ def _span_context(
     return trace.SpanContext(
         int(trace_id, 16), int(span_id, 16), remote, trace.TraceFlags(flags), state
     )
+
+
+def _shutdown_of(processor: SpanProcessor | LogRecordProcessor) -> Callable[[], object]:
+    """Return what ends a processor, in so much time where the SDK lets that be said."""
+    inner = getattr(processor, "_batch_processor", None)
+    shutdown = getattr(inner, "shutdown", None)
+    if shutdown is None:
+        return processor.shutdown
+    return partial(shutdown, timeout_millis=CLOSE_TIMEOUT_S * 1_000)
 
 
 def _quietly(shutdown: Callable[[], object]) -> None:

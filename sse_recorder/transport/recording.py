@@ -209,8 +209,9 @@ class _Ear:
         self._tags = {semconv.MODE: semconv.CLIENT, **tags}
         self._tracing = tracing
         self._latest_start = 0
-        self._lock = Lock()
+        self.lock = Lock()
         self._sealing = Lock()
+        _EARS.add(self)
         if make is not None:
             _UNSEALED.add(self)
 
@@ -222,17 +223,18 @@ class _Ear:
 
     def begin(self, heard: _Heard, head: RequestHead, url: str) -> Place:
         """Begin an exchange; return where it is in its trace."""
-        with self._lock:
+        with self.lock:
             # Exchanges keep their order where the clock is coarse, or is set back.
             started_at = max(self.clock.wall_at(heard.t0_ns), self._latest_start + 1)
             self._latest_start = started_at
         exchange_id = uuid7(started_at)
         place = self._tracing.place(exchange_id, head.headers)
         # Who seals takes the writer away, and then ends what is open with it.
-        with self._lock:
+        with self.lock:
             writer = self._writer
             if writer is None:
-                assert self._make is not None
+                if self._make is None:
+                    raise _ForkedError(_FORKED)
                 writer = self._writer = self._make()
                 _UNSEALED.add(self)
             tap = writer.tap(exchange_id, heard.t0_ns)
@@ -267,7 +269,7 @@ class _Ear:
         """
         with self._sealing:
             self.settle()
-            with self._lock:
+            with self.lock:
                 writer = self._writer
                 if self._make is not None:
                     self._writer = None
@@ -278,21 +280,23 @@ class _Ear:
                 return
             if writer is not None:
                 writer.close()
-            with self._lock:
+            with self.lock:
                 if self._writer is None:
                     _UNSEALED.discard(self)
 
     def begin_anew(self) -> None:
         """Leave what was begun to the process that this one is a fork of.
 
-        Neither its threads nor who held a lock came along.  A writer that is somebody
-        else's stays as it is.
+        Neither its threads nor who held a lock came along.
         """
-        self._lock, self._sealing = Lock(), Lock()
+        self.lock, self._sealing = Lock(), Lock()
+        for heard in self.open.values():
+            heard.tap = None
         self.open.clear()
         self.forgotten.clear()
-        if self._make is not None:
-            # Not closed: what it has not written yet is the other process's to write.
+        if self._writer is not None:
+            # What it has not written yet is the other process's to write.
+            self._writer.leave()
             _LEFT.append(self._writer)
             self._writer = None
 
@@ -301,8 +305,18 @@ _UNSEALED: Final[set[_Ear]] = set()
 """What nobody has closed yet: few people close the client of an SDK."""
 _LEFT: Final[list[Writer | None]] = []
 """Writers of the process that this one is a fork of."""
-_TELEMETRY: Final[weakref.WeakSet[Telemetry]] = weakref.WeakSet()
+_TELEMETRY: Final[set[Telemetry]] = set()
 """What transports were given, and is perhaps closed by nobody either."""
+_EARS: Final[weakref.WeakSet[_Ear]] = weakref.WeakSet()
+"""All that there are."""
+_FORKED: Final = (
+    "nothing is recorded here: this process is a fork of one whose Writer it shares;"
+    " make a Writer after the fork"
+)
+
+
+class _ForkedError(Exception):
+    """A writer is another process's."""
 
 
 def _seal_aside(ear: _Ear) -> None:
@@ -327,7 +341,7 @@ def _seal_all() -> None:
 
 
 def _begin_anew() -> None:
-    for ear in list(_UNSEALED):
+    for ear in list(_EARS):
         ear.begin_anew()
 
 
@@ -335,12 +349,8 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_begin_anew)
 
 
-# By the time of `atexit`, the executor that seals takes nothing more: executors shut
-# down at the hook of `threading`, which is called last in, first out.
-_at_exit: Callable[[Callable[[], None]], object] = getattr(
-    threading, "_register_atexit", atexit.register
-)
-_at_exit(_seal_all)
+# After all threads but daemons have ended, which may record until then.
+atexit.register(_seal_all)
 
 
 def _quietly(
@@ -352,6 +362,8 @@ def _quietly(
     def quiet(self: S, /, *args: P.args, **kwargs: P.kwargs) -> None:
         try:
             tell(self, *args, **kwargs)
+        except _ForkedError as error:
+            log.warning("%s", error)
         except Exception:
             log.exception("something was not recorded; please report this")
 
@@ -442,6 +454,9 @@ class _Heard:
         """Tell how it ended, if the inner transport raises."""
         try:
             yield
+        except GeneratorExit:  # of a coroutine that is garbage
+            self.forget()
+            raise
         except BaseException as error:
             self.end(_ending(self.library, error, has_head=False))
             raise
@@ -519,9 +534,13 @@ class _Heard:
     def end(self, ending: Ending, at_ns: int | None = None) -> None:
         """Tell how it ended, the first time."""
         tap = self.tap
-        if tap is not None and self._ear.open.pop(tap.exchange_id, None) is not None:
-            self._finish_request()
-            tap.ended(self._now_ns() if at_ns is None else at_ns, ending)
+        if tap is None:
+            return
+        # Who seals has the writer closed only when this has been told.
+        with self._ear.lock:
+            if self._ear.open.pop(tap.exchange_id, None) is not None:
+                self._finish_request()
+                tap.ended(self._now_ns() if at_ns is None else at_ns, ending)
 
     def _now_ns(self) -> int:
         return self._ear.clock.monotonic_ns()

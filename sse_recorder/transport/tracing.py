@@ -11,7 +11,6 @@ there: ours is current while the inner transport works, so that span is below it
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -19,9 +18,12 @@ from typing import NamedTuple
 from sse_recorder.exchange import Headers, header
 from sse_recorder.otel.propagation import Mode, Propagation
 from sse_recorder.otel.telemetry import Telemetry
-from sse_recorder.trace import TraceContext, exchange_context, parse_traceparent
-
-log = logging.getLogger("sse_recorder.transport")
+from sse_recorder.trace import (
+    TraceContext,
+    exchange_context,
+    parse_traceparent,
+    trace_state,
+)
 
 
 class Place(NamedTuple):
@@ -58,11 +60,7 @@ class Tracing:
             headers: of its request, as the client made it.
         """
         if self._telemetry is not None:
-            try:
-                return self._told_place(self._telemetry, exchange_id, headers)
-            except Exception:
-                # The sampler is the application's: a recording needs none.
-                log.exception("exchange %s is in no trace", exchange_id)
+            return self._told_place(self._telemetry, exchange_id, headers)
         parent = parse_traceparent(headers)
         context = exchange_context(exchange_id, parent)
         sent = self._propagation.headers(headers, "", None)
@@ -100,13 +98,18 @@ def current(place: Place | None) -> Iterator[None]:
             int(place.context.span_id, 16),
             is_remote=False,
             trace_flags=trace.TraceFlags(trace.TraceFlags.SAMPLED),
+            trace_state=trace.TraceState.from_header([trace_state(place.headers)]),
         )
     )
     token = context.attach(trace.set_span_in_context(span))
     try:
         yield
-    finally:
+    except GeneratorExit:  # of a coroutine that is garbage: it was current elsewhere
+        raise
+    except BaseException:
         context.detach(token)
+        raise
+    context.detach(token)
 
 
 def _with_current_span(headers: Headers) -> Headers:

@@ -30,6 +30,7 @@ from transport.clients import (
 from sse_recorder import RecordingTransport, ReplayTransport
 from sse_recorder.capture import Tap, Writer
 from sse_recorder.errors import UsageError
+from sse_recorder.otel import Telemetry
 from sse_recorder.redact import Redactor
 from sse_recorder.trace import exchange_context
 
@@ -508,6 +509,76 @@ def test_who_closes_nothing_loses_nothing(upstream: Upstream, tmp_path: Path) ->
         "complete",
         b"".join(FRAMES),
     )
+
+
+def test_a_fork_of_a_shared_writer_says_that_it_records_nothing(
+    upstream: Upstream, tmp_path: Path
+) -> None:
+    """Its requests are answered, and the other process's are all there."""
+    code = (
+        "import os, sys, httpx\n"
+        "from sse_recorder import RecordingTransport\n"
+        "from sse_recorder.capture import Writer\n"
+        "store, url = sys.argv[1:]\n"
+        "writer = Writer(store)\n"
+        "client = httpx.Client(transport=RecordingTransport(writer))\n"
+        "child = os.fork()\n"
+        "client.get(url + '/plain')\n"
+        "client.close()\n"
+        "if child:\n"
+        "    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
+        "    writer.close()\n"
+    )
+    run = program(code, tmp_path, upstream.url)
+    assert run.stdout == "0\n", run.stderr
+    assert run.stderr.count("make a Writer after the fork") == 1
+    assert len(recorded(tmp_path)) == 1
+
+
+def test_a_thread_that_outlives_the_program_is_recorded(
+    upstream: Upstream, tmp_path: Path
+) -> None:
+    """What is sealed at the end is sealed when the last thread has ended."""
+    code = (
+        "import sys, threading, time, httpx\n"
+        "from sse_recorder import RecordingTransport\n"
+        "client = httpx.Client(transport=RecordingTransport(sys.argv[1]))\n"
+        "def work():\n"
+        "    time.sleep(0.3)\n"
+        "    for _ in range(2):\n"
+        "        client.get(sys.argv[2])\n"
+        "threading.Thread(target=work).start()\n"
+    )
+    run = program(code, tmp_path, f"{upstream.url}/chat")
+    assert (run.stdout, run.stderr) == ("", "")
+    found = [(one.outcome, len(chunks)) for one, chunks in recorded(tmp_path)]
+    assert found == [("complete", len(FRAMES))] * 2
+
+
+def test_a_coroutine_that_is_garbage_takes_no_lock(
+    upstream: Upstream, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It may be collected while this very thread holds one."""
+
+    class Stuck(httpx.AsyncHTTPTransport):
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            await asyncio.sleep(60)
+            return await super().handle_async_request(request)
+
+    transport = RecordingTransport(tmp_path, inner=Stuck(), telemetry=Telemetry(None))
+    request = httpx.Request("GET", f"{upstream.url}/plain")
+    asked = transport.handle_async_request(request)
+
+    async def begin() -> None:
+        asked.send(None)  # in the context of this task
+
+    asyncio.run(begin())
+    with transport._ear.lock:
+        asked.close()
+    asyncio.run(transport.aclose())
+    exchange, _ = only(tmp_path)
+    assert exchange.outcome == "client_abort"
+    assert not caplog.records
 
 
 def test_a_fork_records_for_itself(upstream: Upstream, tmp_path: Path) -> None:

@@ -299,7 +299,8 @@ class Instrumented(httpx.HTTPTransport):
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Have a span around it, and say so."""
-        with self._tracer.start_as_current_span("GET"):
+        with self._tracer.start_as_current_span("GET") as span:
+            assert span.get_span_context().trace_state.to_header() == "a=1"
             propagate.inject(request.headers)
             return super().handle_request(request)
 
@@ -336,7 +337,10 @@ def test_an_instrumentation_within_is_below_our_span(
             await client.get(url)
             assert trace.get_current_span().get_span_context() == around
 
-    with tracer.start_as_current_span("work") as span:
+    with (
+        trace.use_span(NonRecordingSpan(CURRENT)),
+        tracer.start_as_current_span("work") as span,
+    ):
         around = span.get_span_context()
         if is_async:
             asyncio.run(main())
@@ -374,20 +378,20 @@ class Moody(Sampler):
 def test_a_sampler_that_raises_costs_no_recording(
     way: Way, upstream: Upstream, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The exchange is in no trace then, and whole."""
+    """It is said once; the exchange is whole, and its trace is not sampled."""
     sender = Telemetry(None, sampler=Moody())
 
     async def main() -> None:
         transport = RecordingTransport(tmp_path, telemetry=sender)
         async with Client(way, transport) as client:
-            await client.request("GET", f"{upstream.url}/plain")
+            for _ in range(3):
+                await client.request("GET", f"{upstream.url}/plain")
 
     done(main())
-    exchange, _ = only(tmp_path)
-    assert exchange.outcome == "complete"
-    assert exchange.trace_flags is None
-    assert header(told(upstream), "traceparent") is None
-    assert "is in no trace" in caplog.text
+    found = [exchange for exchange, _ in recorded(tmp_path)]
+    assert [(one.outcome, one.trace_flags) for one in found] == [("complete", 0)] * 3
+    (line,) = caplog.records
+    assert "(the sampler raises LookupError)" in line.getMessage()
 
 
 def test_who_closes_no_telemetry_loses_no_span(
@@ -404,11 +408,23 @@ def test_who_closes_no_telemetry_loses_no_span(
         "client = httpx.Client(transport=transport)\n"
         "print(client.get(sys.argv[2]).status_code)\n"
     )
-    run = program(code, tmp_path, f"{upstream.url}/fast", collector.endpoint)
-    assert (run.stdout, run.stderr) == ("200\n", "")
-    exchange, _ = only(tmp_path)
-    (span,) = map(as_data, collector.spans())
-    assert span.span_id == exchange.span_id
+    within = (
+        "def main():\n"
+        "    telemetry = Telemetry.from_environment(environ)\n"
+        "    transport = RecordingTransport(sys.argv[1], telemetry=telemetry)\n"
+        "    with httpx.Client(transport=transport) as client:\n"
+        "        print(client.get(sys.argv[2]).status_code)\n"
+        "main()\n"
+    )
+    url = f"{upstream.url}/fast"
+    head = code[: code.index("telemetry =")]
+    for number, script in enumerate((code, head + within)):
+        root = tmp_path / str(number)
+        run = program(script, root, url, collector.endpoint)
+        assert (run.stdout, run.stderr) == ("200\n", "")
+        exchange, _ = only(root)
+        *_, span = map(as_data, collector.spans(count=number + 1))
+        assert span.span_id == exchange.span_id
 
 
 def test_a_writers_spans_are_the_transports(
