@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Event, Thread
-from typing import Final
+from typing import Any, Final
 
 SLOW_S: Final = 0.2
 OPENAI: Final = (
