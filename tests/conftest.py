@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Coroutine
 
 import pytest
@@ -16,6 +17,7 @@ LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "uvloop": uvloop.new_event_loop,
 }
 
+TWINS = re.compile(r"\bhttpx-async\b|\bhttpx2-sync\b")
 
 # What takes seconds each, and is more of what quicker tests check, too: the pages
 # behind the README, second writers and workers, kills at random moments, shells.
@@ -29,17 +31,25 @@ SLOW = (
     "capture/test_process.py::test_a_writer_that_cannot",
     "capture/test_process.py::test_a_writer_that_is_stopped",
     "capture/test_process.py::test_stopping_under_load",
+    "capture/test_scribe.py::test_an_exchange_may_span",
     "cli/test_cassettes.py::test_git_shows_what_differs",
     "cli/test_completing.py",
     "cli/test_demo.py::test_the_demo_works_offline",
+    "cli/test_fetch.py::test_a_status_is_an_error",
     "cli/test_fetch.py::test_curl_sends_the_same",
     "cli/test_init.py::test_another_command_that_is_interrupted",
     "cli/test_init.py::test_flag_goes_before",
+    "cli/test_init.py::test_who_ignores_ctrl_c",
+    "cli/test_keep.py::test_ids_choose",
+    "cli/test_keep.py::test_what_is_exported_can_be_read",
     "cli/test_record.py::test_a_client_of_a_route",
+    "cli/test_record.py::test_an_exchange_that_does_not_end_in_time",
     "cli/test_record.py::test_record_and_replay_have_one_store",
     "cli/test_record.py::test_routes_can_be_settings",
     "cli/test_record.py::test_what_faults_did",
     "cli/test_redrive.py::test_all_of_many",
+    "cli/test_redrive.py::test_another_answer",
+    "cli/test_redrive.py::test_streams_that_do_not_end",
     "cli/test_redrive.py::test_the_same_answers",
     "cli/test_redrive.py::test_what_was_sent_again",
     "cli/test_redrive.py::test_who_looks_on",
@@ -73,8 +83,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tell what is slow, and begin with what takes longest of the rest."""
     for item in items:
         name = item.nodeid.removeprefix("tests/")
-        # What passes on one loop and not on the other is rare.
+        # What passes on one loop, or with one library, and not with the other is rare.
         is_twin = "[asyncio" in name and not name.startswith("http1/")
+        is_twin |= name.startswith("transport/") and bool(TWINS.search(name))
         if name.startswith(SLOW) or is_twin:
             item.add_marker(pytest.mark.slow)
     items.sort(key=lambda item: "/test_readme.py" not in item.nodeid)
