@@ -669,7 +669,8 @@ class Scribe:
         now_ns = self._clock.monotonic_ns()
         if now_ns >= self._reseal_ns and (not self._sealing or self._sealing.done()):
             self._reseal_ns = now_ns + _RESEAL_NS
-            self._sealing = self._sealer.submit(self._recover_unsealed)
+            with suppress(RuntimeError):  # the process ends; the journal stays
+                self._sealing = self._sealer.submit(self._recover_unsealed)
 
     def _recover_unsealed(self) -> None:
         try:

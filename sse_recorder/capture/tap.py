@@ -103,8 +103,10 @@ class RecordQueue:
         """
         if self._begun.wait(timeout_s):
             self._urgent.wait(FLUSH_INTERVAL_S)
+        # Made before: who makes a list may collect garbage, which may want to put.
+        fresh: list[RawRecord] = []
         with self._lock:
-            records, self._records = self._records, []
+            records, self._records = self._records, fresh
             self.taken_bytes, self.waiting_bytes = self.waiting_bytes, 0
             if self._is_closed:
                 return records or None

@@ -242,10 +242,10 @@ class Outlet:
                     failed += 1
                     problem = "telemetry is closed: close what records first"
                     continue
-                displaced += len(self._queue) == self._queue.maxlen
                 try:
                     with listening():  # a value may be cut
                         made = self._make(one)
+                    displaced += len(self._queue) == self._queue.maxlen
                     self._put(made)
                 except Exception as error:  # noqa: BLE001 - of a processor of others
                     failed += 1

@@ -28,6 +28,7 @@ import atexit
 import copy
 import logging
 import os
+import sys
 import threading
 import weakref
 from collections import deque
@@ -36,7 +37,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial, wraps
 from pathlib import Path
-from threading import Lock
+from threading import Lock, RLock
 from types import MappingProxyType
 from typing import Any, Concatenate, Final, ParamSpec, Protocol, TypeVar
 
@@ -209,7 +210,8 @@ class _Ear:
         self._tags = {semconv.MODE: semconv.CLIENT, **tags}
         self._tracing = tracing
         self._latest_start = 0
-        self.lock = Lock()
+        # Garbage may be collected while it is held, and end another exchange.
+        self.lock = RLock()
         self._sealing = Lock()
         _EARS.add(self)
         if make is not None:
@@ -289,7 +291,7 @@ class _Ear:
 
         Neither its threads nor who held a lock came along.
         """
-        self.lock, self._sealing = Lock(), Lock()
+        self.lock, self._sealing = RLock(), Lock()
         for heard in self.open.values():
             heard.tap = None
         self.open.clear()
@@ -334,10 +336,20 @@ def _seal_in_thread(ear: _Ear) -> None:
 
 
 def _seal_all() -> None:
-    for ear in list(_UNSEALED):
-        ear.seal()
-    for telemetry in list(_TELEMETRY):
-        telemetry.close()
+    closing: list[Callable[[], object]] = [ear.seal for ear in _UNSEALED]
+    closing += [telemetry.close for telemetry in _TELEMETRY]
+    for close in closing:
+        try:
+            close()
+        except Exception:
+            log.exception("something was not sealed; please report this")
+
+
+def _seal_child() -> None:
+    """Seal in a child of `multiprocessing` that is a fork: it calls no `atexit`."""
+    module = sys.modules.get("multiprocessing.process")
+    if module is not None and module.parent_process() is not None:
+        _seal_all()
 
 
 def _begin_anew() -> None:
@@ -351,6 +363,11 @@ if hasattr(os, "register_at_fork"):
 
 # After all threads but daemons have ended, which may record until then.
 atexit.register(_seal_all)
+_at_shutdown: Callable[[Callable[[], None]], object] | None = getattr(
+    threading, "_register_atexit", None
+)
+if _at_shutdown is not None:
+    _at_shutdown(_seal_child)
 
 
 def _quietly(

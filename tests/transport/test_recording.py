@@ -581,6 +581,55 @@ def test_a_coroutine_that_is_garbage_takes_no_lock(
     assert not caplog.records
 
 
+def test_garbage_that_ends_an_exchange_may_be_collected_as_another_begins(
+    upstream: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A generator that somebody forgot closes its response, in any thread."""
+    opened = Tap.opened
+
+    def collecting(tap: Tap, opening: Any) -> None:
+        gc.collect()
+        opened(tap, opening)
+
+    def lines(client: httpx.Client) -> Iterator[str]:
+        with client.stream("GET", f"{upstream.url}/chat") as response:
+            yield from response.iter_lines()
+
+    class Holder:
+        me: Holder
+        held: Iterator[str]
+
+    with httpx.Client(transport=RecordingTransport(tmp_path)) as client:
+        holder = Holder()
+        holder.me, holder.held = holder, lines(client)
+        next(holder.held)
+        del holder
+        monkeypatch.setattr(Tap, "opened", collecting)
+        client.get(f"{upstream.url}/plain")
+    found = sorted(one.outcome or "" for one, _ in recorded(tmp_path))
+    assert found == ["client_abort", "complete"]
+
+
+def test_a_child_of_multiprocessing_is_sealed(
+    upstream: Upstream, tmp_path: Path
+) -> None:
+    """It ends without what other programs do at their end."""
+    code = (
+        "import multiprocessing, sys, httpx\n"
+        "from sse_recorder import RecordingTransport\n"
+        "def work(store, url):\n"
+        "    client = httpx.Client(transport=RecordingTransport(store))\n"
+        "    client.get(url)\n"
+        "context = multiprocessing.get_context('fork')\n"
+        "child = context.Process(target=work, args=sys.argv[1:])\n"
+        "child.start()\n"
+        "child.join()\n"
+    )
+    run = program(code, tmp_path, f"{upstream.url}/plain")
+    assert (run.stdout, run.stderr) == ("", "")
+    assert only(tmp_path)[0].outcome == "complete"
+
+
 def test_a_fork_records_for_itself(upstream: Upstream, tmp_path: Path) -> None:
     """Neither process writes for the other, whoever had begun, and nothing is twice."""
     code = (
