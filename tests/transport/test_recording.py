@@ -540,11 +540,11 @@ def test_a_thread_that_outlives_the_program_is_recorded(
 ) -> None:
     """What is sealed at the end is sealed when the last thread has ended."""
     code = (
-        "import sys, threading, time, httpx\n"
+        "import sys, threading, httpx\n"
         "from sse_recorder import RecordingTransport\n"
         "client = httpx.Client(transport=RecordingTransport(sys.argv[1]))\n"
         "def work():\n"
-        "    time.sleep(0.3)\n"
+        "    threading.main_thread().join()\n"
         "    for _ in range(2):\n"
         "        client.get(sys.argv[2])\n"
         "threading.Thread(target=work).start()\n"
