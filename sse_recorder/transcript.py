@@ -588,6 +588,11 @@ class Transcript:
         )
 
     @property
+    def is_recognised(self) -> bool:
+        """Whether it is known how to read it."""
+        return self._dialect is not None
+
+    @property
     def host(self) -> str:
         """Host and port that the request went to."""
         assert self.opening is not None

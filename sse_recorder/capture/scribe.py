@@ -8,8 +8,9 @@ rows can wait, since nobody reads them before their segment is sealed, and makin
 at a time costs less than half: so what streams said is kept in a backlog, which is
 transcribed when an exchange does anything but go on, when there is much of it, and
 before a seal.  What one exchange tells of the tool calls of another (see
-`conversations`) follows the batch that told it, into the journal and to the rows.
-Sealing is done by another thread, so that the journal does not wait.
+`conversations`) comes into the journal before the end of the one that told it: who
+reads that a request is over, now or after a crash, finds what it answered.  Sealing is
+done by another thread, so that the journal does not wait.
 
 What cannot be written is lost, and said: in the exchange's outcome, in the log once a
 minute, and in `status`.  Nothing here raises for what a disk does.  Rows are made only
@@ -80,7 +81,7 @@ _UNMASKABLE: Final = (
 )
 _BODIES: Final = frozenset({Op.REQUEST_DATA, Op.DATA})
 # Looking a member up in its class takes as long as a test of it.
-_DATA, _REQUEST_DATA = Op.DATA, Op.REQUEST_DATA
+_DATA, _REQUEST_DATA, _END = Op.DATA, Op.REQUEST_DATA, Op.END
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -225,10 +226,8 @@ class Scribe:
             self._look_at_place()
             if self._problems:
                 self._look_again()
-            if records:
-                self._write(records)
-            if self._told:
-                self._write_told()
+            self._write(self._masked(records))
+            self._write_told()
             if self._is_due():
                 self._roll()
         except Exception:
@@ -285,23 +284,56 @@ class Scribe:
     # --- from records to the journal
 
     def _write(self, records: list[RawRecord]) -> None:
-        kept = self._masked(records)
-        if not kept:
+        """Write masked records: ends come last, and last, those that wait for calls."""
+        ends = [record for record in records if record[1] is _END]
+        if not ends:
+            self._record(records)
+            return
+        self._record([record for record in records if record[1] is not _END])
+        self._hear_out(ends)
+        plain, waiting = list[RawRecord](), list[RawRecord]()
+        for end in ends:
+            is_waiting = self._conversations.is_waiting(end[0])
+            (waiting if is_waiting else plain).append(end)
+        self._record(plain)
+        for end in waiting:  # for a call, which an end before it may have shown
+            self._record([end])
+
+    def _record(self, records: list[RawRecord]) -> None:
+        """Bring what is told by now, then records, into the journal and to the rows."""
+        self._write_told()
+        if not records:
             return
         try:
             if "journal" in self._problems:
                 raise OSError(errno.EIO, self._problems["journal"])  # noqa: TRY301
-            self._backlog.add(self._append(kept))
+            self._backlog.add(self._append(records))
         except OSError as error:
-            self._owe(kept, error)
+            self._owe(records, error)
         else:
-            self._take_in(kept)
+            self._take_in(records)
         self._last_heard_ns = self._clock.monotonic_ns()
+
+    def _hear_out(self, ends: list[RawRecord]) -> None:
+        """Let exchanges tell what they can before they end."""
+        for eid, _, at_ns, _ in ends:
+            transcript = self._transcripts.get(eid)
+            if transcript is not None and not transcript.is_recognised:
+                self._clear_backlog()  # an event may show how to read the request
+                transcript = self._transcripts.get(eid)
+            if transcript is None:
+                continue
+            try:
+                self._hear_turn(transcript)
+            except Exception as error:  # noqa: BLE001 - told within
+                rows = Rows()
+                self._fail(transcript, at_ns, rows, error)
+                self._segment.keep(rows)
 
     def _write_told(self) -> None:
         """Write what exchanges told of others; a little of it waits for a full disk."""
         told, self._told = records_of(self._told), self._told[-_TOLD_MAX:]
-        if "journal" in self._problems:
+        if not told or "journal" in self._problems:
             return
         with suppress(OSError):
             self._append(told)
@@ -533,18 +565,17 @@ class Scribe:
         eid, host = transcript.exchange_id, transcript.host
         if op is Op.OPEN:
             conversations.began(eid, host)
-        is_new = transcript.turn is not None and not transcript.is_turn_told
-        if not is_new and op is not Op.END:
-            return
-        part = transcript.part()
-        if part is None:
-            told += conversations.left(eid, host)
-            return
-        if is_new:
-            transcript.is_turn_told = True
-            told += conversations.asked(part)
+        self._hear_turn(transcript)
         if op is Op.END:
-            told += conversations.ended(part)
+            part = transcript.part()
+            told += conversations.ended(part) if part else conversations.left(eid, host)
+
+    def _hear_turn(self, transcript: Transcript) -> None:
+        """Let others hear of the results that a request has, once."""
+        is_new = transcript.turn is not None and not transcript.is_turn_told
+        if is_new and (part := transcript.part()) is not None:
+            transcript.is_turn_told = True
+            self._told += self._conversations.asked(part)
 
     def _look_at_spool(self, transcript: Transcript) -> None:
         """Say so if a long request body cannot be kept."""

@@ -191,6 +191,10 @@ class Conversations:
     def _is_known(self, part: Part, result: ClientResult) -> bool:
         return any(hash(key) in self._answered for key in _repeats(part, result))
 
+    def is_waiting(self, exchange_id: str) -> bool:
+        """Tell whether a request has results for which no call is known."""
+        return exchange_id in self._waiting
+
     def ended(self, part: Part) -> list[ToolCall]:
         """Hear that an exchange is over; return the calls that are answered by now."""
         self._gone(part.exchange_id, part.host)

@@ -23,6 +23,7 @@ from sse_recorder.store.store import Store
 SECRET = "sk-live-51H8xq2eZvKYlo2C"  # noqa: S105 - made up
 STREAM = ResponseHead(200, "OK", (("Content-Type", "text/event-stream"),))
 COMPLETE = Ending(outcome=Outcome.COMPLETE)
+CHAT = "/v1/chat/completions"
 NEVER = Limits(segment_age_s=10**6, idle_s=10**6)
 
 
@@ -82,12 +83,13 @@ def ask(
     at_ms: int = 0,
     calls: Iterable[str] = (),
     end: bool = True,
+    path: str = CHAT,
 ) -> None:
     """Let a tap hear a chat that calls the tools `search` of some ids."""
     opened = opening(
         started_at=at_ms * 1_000_000,
-        request=RequestHead("POST", "/v1/chat/completions"),
-        url="http://api/v1/chat/completions",
+        request=RequestHead("POST", path),
+        url=f"http://api{path}",
     )
     tap.opened(opened)
     tap.request_data(1, json.dumps(body).encode())
@@ -96,7 +98,8 @@ def ask(
     function = {"name": "search", "arguments": '{"q":1}'}
     found = [{"index": n, "id": i, "function": function} for n, i in enumerate(calls)]
     choice = {"delta": {"tool_calls": found}, "finish_reason": "tool_calls"}
-    tap.data(4, f"data: {json.dumps({'choices': [choice]})}\n\n".encode())
+    event = {"object": "chat.completion.chunk", "choices": [choice]}
+    tap.data(4, f"data: {json.dumps(event)}\n\n".encode())
     if end:
         tap.ended(5, COMPLETE)
 

@@ -11,8 +11,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from capture.hearing import (
+    CHAT,
     COMPLETE,
     NEVER,
     SECRET,
@@ -620,8 +622,13 @@ def test_a_result_may_come_while_the_call_is_still_streamed(tmp_path: Path) -> N
     assert answered(tmp_path) == PAIRED
 
 
-def conversing(root: Path) -> Scribe:
-    """Return a scribe that has written two requests, batch by batch."""
+def conversing(
+    root: Path, *earlier: str, at_once: bool = False, path: str = CHAT
+) -> Scribe:
+    """Return a scribe that has written two requests, each a batch unless at once.
+
+    The first may have results of calls that nobody heard of.
+    """
     scribe = Scribe(
         root,
         recorder_id="r",
@@ -631,11 +638,38 @@ def conversing(root: Path) -> Scribe:
         clock=SYSTEM,
     )
     queue = RecordQueue(10**6)
-    ask(Tap(queue, "a", 0), {"messages": []}, calls=["c1", "c2"])
-    scribe.write(queue.take(0) or [])
-    ask(Tap(queue, "b", 0), answers("c1", "c9"), at_ms=20)
+    ask(Tap(queue, "a", 0), answers(*earlier), calls=["c1", "c2"], path=path)
+    if not at_once:
+        scribe.write(queue.take(0) or [])
+    ask(Tap(queue, "b", 0), answers("c1", "c9"), at_ms=20, path=path)
     scribe.write(queue.take(0) or [])
     return scribe
+
+
+def batch_ends(path: Path) -> list[int]:
+    """Return where the batches of a journal end, the whole of it last."""
+    file = pa.OSFile(str(path))
+    return [file.tell() for _ in pa.ipc.open_stream(file)]
+
+
+@pytest.mark.parametrize("at_once", [False, True], ids=["two batches", "one batch"])
+@pytest.mark.parametrize("path", [CHAT, "/of/no/api"], ids=["known", "told by events"])
+@pytest.mark.parametrize("earlier", [(), ("c0",)], ids=["", "both with results"])
+def test_who_reads_that_a_request_is_over_finds_what_it_answered(
+    tmp_path: Path, path: str, earlier: tuple[str, ...], *, at_once: bool
+) -> None:
+    """Wherever the journal ends by then, for a reader or because of a crash."""
+    scribe = conversing(tmp_path, *earlier, at_once=at_once, path=path)
+    scribe.leave()
+    (journal,) = tmp_path.glob(".journal/*.arrows")
+    whole = journal.read_bytes()
+    seen = list[tuple[bool, bool]]()
+    for end in batch_ends(journal):
+        journal.write_bytes(whole[:end])
+        with Store.open(tmp_path) as store:
+            over = store.exchanges("exchange_id = 'b' AND outcome IS NOT NULL")
+            seen.append((any(over), is_answered(tmp_path)))
+    assert sorted(set(seen)) == [(False, False), (False, True), (True, True)]
 
 
 def test_an_answer_outlives_the_process(tmp_path: Path) -> None:
@@ -652,7 +686,8 @@ def test_an_answer_waits_while_it_cannot_be_written(tmp_path: Path) -> None:
     """Until then the call has none; what the journal lacks is in no row."""
     whole = conversing(tmp_path / "whole")
     (path,) = (tmp_path / "whole").glob(".journal/*.arrows")
-    with full_disk(path.stat().st_size - 1):  # the answer comes last
+    *_, asked, _answer, _end, _unmatched = batch_ends(path)
+    with full_disk(asked + 1):
         scribe = conversing(tmp_path / "cut")
     assert answered(tmp_path / "cut") == [
         ("a", 0, "unanswered", None, None),
