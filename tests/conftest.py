@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Coroutine
+import signal
+from collections.abc import Callable, Coroutine, Iterator
 
 import pytest
 import uvloop
@@ -89,6 +90,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if name.startswith(SLOW) or is_twin:
             item.add_marker(pytest.mark.slow)
     items.sort(key=lambda item: "/test_readme.py" not in item.nodeid)
+
+
+@pytest.fixture(autouse=True)
+def _ctrl_c_is_as_it_was() -> Iterator[None]:
+    """Take Ctrl-C from loops that served in this process: they keep it when closed."""
+    yield
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == set()
 
 
 @pytest.fixture(params=LOOPS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,12 @@ def chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
+async def until_left(peer: Peer) -> None:
+    """Wait until the recorder leaves, which a fault may have it do at any moment."""
+    with suppress(ConnectionResetError):
+        await peer.read_all()
+
+
 async def api(peer: Peer) -> None:
     """Answer with three events, the last two after a while."""
     await peer.read_until(b"\r\n\r\n")
@@ -68,7 +75,7 @@ async def api(peer: Peer) -> None:
         peer.send(chunk(data))
         await asyncio.sleep(0.02)
     peer.send(END)
-    await peer.read_all()
+    await until_left(peer)
 
 
 async def slow_api(peer: Peer) -> None:
@@ -76,7 +83,7 @@ async def slow_api(peer: Peer) -> None:
     await peer.read_until(b"\r\n\r\n")
     await asyncio.sleep(0.3)
     peer.send(HEAD + chunk(ONE) + END)
-    await peer.read_all()
+    await until_left(peer)
 
 
 def answering(answer: bytes) -> Callable[[Peer], Awaitable[None]]:
@@ -196,16 +203,21 @@ def test_a_status_takes_the_place_of_a_live_answer(
     run: Run, tmp_path: Path, status: str
 ) -> None:
     """The client is told to come again, and its upstream is left."""
-    port_of: list[Recorder] = []
+    left = asyncio.Event()
+
+    async def waiting_api(peer: Peer) -> None:
+        await peer.read_until(b"\r\n\r\n")
+        peer.send(HEAD + chunk(ONE))
+        await until_left(peer)
+        left.set()
 
     async def main() -> None:
-        async with upstream(api) as port:
+        async with upstream(waiting_api) as port:
             faults = [f"status={status[:3]},retry-after=2"]
             recorder = Recorder(
                 f"http://127.0.0.1:{port}", store=tmp_path, faults=faults
             )
             await recorder.start()
-            port_of.append(recorder)
             number = int(recorder.url.rpartition(":")[2])
             reader, writer = await asyncio.open_connection("127.0.0.1", number)
             writer.write(b"GET /chat HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
@@ -213,6 +225,7 @@ def test_a_status_takes_the_place_of_a_live_answer(
             assert data.startswith(f"HTTP/1.1 {status}\r\n".encode())
             assert b"\r\nRetry-After: 2\r\n" in data
             writer.close()
+            await left.wait()
             await recorder.stop(grace_s=1)
 
     run(main())

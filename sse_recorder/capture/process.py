@@ -69,7 +69,7 @@ _BEAT_S: Final = 0.5
 _ATTEMPTS: Final = 2
 _START_S: Final = 60.0
 """How long it may be silent when it begins."""
-_NICENESS: Final = 15
+NICENESS: Final = 15
 """The streams come first: on a busy machine it is recording that falls behind."""
 _RESTART_INTERVAL_NS: Final = 1_000_000_000
 _WEDGED_NS: Final = 2_000_000_000
@@ -457,7 +457,7 @@ class ScribeProcess:
 def main(descriptor: int) -> None:
     """Be the other process: write what comes, until the peer says so or is gone."""
     with suppress(OSError):
-        os.nice(_NICENESS)
+        os.nice(NICENESS)
     link = _Link(socket.socket(fileno=descriptor))
     try:
         setup: Setup = _receive(link.peer)
