@@ -588,9 +588,9 @@ class Transcript:
         )
 
     @property
-    def is_recognised(self) -> bool:
-        """Whether it is known how to read it."""
-        return self._dialect is not None
+    def has_calls(self) -> bool:
+        """Whether it has called tools by now."""
+        return self._tools.count > 0
 
     @property
     def host(self) -> str:

@@ -69,7 +69,7 @@ SLOW = (
     "cli/test_record.py::test_routes_can_be_settings",
     "cli/test_record.py::test_what_does_not_go_together",
     "cli/test_record.py::test_what_faults_did",
-    "cli/test_redact.py::test_what_is_wrong",
+    "cli/test_redact.py::test_wrong_usage_is_told",
     "cli/test_redrive.py::test_all_of_many",
     "cli/test_redrive.py::test_another_answer",
     "cli/test_redrive.py::test_streams_that_do_not_end",
@@ -133,9 +133,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(autouse=True)
 def _ctrl_c_is_as_it_was() -> Iterator[None]:
     """Take Ctrl-C from loops that served in this process: they keep it when closed."""
-    yield
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == set()
+    yield
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == blocked
 
 
 @pytest.fixture(params=LOOPS)

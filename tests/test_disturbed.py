@@ -225,7 +225,7 @@ def test_a_status_takes_the_place_of_a_live_answer(
             assert data.startswith(f"HTTP/1.1 {status}\r\n".encode())
             assert b"\r\nRetry-After: 2\r\n" in data
             writer.close()
-            await left.wait()
+            await asyncio.wait_for(left.wait(), 10)
             await recorder.stop(grace_s=1)
 
     run(main())

@@ -173,6 +173,8 @@ class Scribe:
         self._problems: dict[str, str] = {}
         self._losses: dict[str, Loss] = {}
         self._journal_errors = self._seals = self._seal_failures = 0
+        self._has_failed = False
+        """Whether the journal did not take something of this batch."""
         self._sealing: Future[None] | None = None  # the last one of them
         self._reseal_ns = 0
         self._complaints = Complaints(clock)
@@ -222,6 +224,7 @@ class Scribe:
 
     def write(self, records: list[RawRecord]) -> None:
         """Take a batch; an empty one lets it look round."""
+        self._has_failed = False
         try:
             self._look_at_place()
             if self._problems:
@@ -230,16 +233,8 @@ class Scribe:
             self._write_told()
             if self._is_due():
                 self._roll()
-        except Exception:
-            # A fault of ours must not end the recording of everything else.
-            log.exception("a batch was not recorded whole; please report this")
-            self._lose("fault", records, _OUR_FAULT)
-            # The journal may have what the tables now lack.
-            self._segment.is_suspect = True
-            for eid, op, _, _ in records:
-                if op is Op.END:
-                    self._forget(eid)
-                    self._audience.forget(eid)
+        except Exception as error:  # noqa: BLE001 - told within
+            self._survive(error, records)
 
     def give_up(
         self, records: list[RawRecord], reason: str, recorders: Collection[str]
@@ -284,24 +279,39 @@ class Scribe:
     # --- from records to the journal
 
     def _write(self, records: list[RawRecord]) -> None:
-        """Write masked records: ends come last, and last, those that wait for calls."""
+        """Write masked records, ends last."""
         ends = [record for record in records if record[1] is _END]
-        if not ends:
-            self._record(records)
-            return
-        self._record([record for record in records if record[1] is not _END])
+        self._record([r for r in records if r[1] is not _END] if ends else records)
+        if ends:
+            self._write_ends(ends)
+
+    def _write_ends(self, ends: list[RawRecord]) -> None:
+        """Write ends, each after what its exchange tells and after what tells of it."""
         self._hear_out(ends)
-        plain, waiting = list[RawRecord](), list[RawRecord]()
+        part, has_calls = list[RawRecord](), False
         for end in ends:
-            is_waiting = self._conversations.is_waiting(end[0])
-            (waiting if is_waiting else plain).append(end)
-        self._record(plain)
-        for end in waiting:  # for a call, which an end before it may have shown
-            self._record([end])
+            if has_calls and self._conversations.is_waiting(end[0]):
+                self._write_told()
+                self._record(part)  # it may show the calls that are waited for
+                part, has_calls = [], False
+            part.append(end)
+            transcript = self._transcripts.get(end[0])
+            has_calls = has_calls or (transcript is not None and transcript.has_calls)
+        self._write_told()
+        self._record(part)
+
+    def _hear_out(self, ends: list[RawRecord]) -> None:
+        """Let exchanges tell what they can before they end."""
+        try:
+            self._clear_backlog()  # events may show how to read the request
+        except Exception as error:  # noqa: BLE001 - told within
+            self._survive(error, [])
+        for eid, *_ in ends:
+            if (transcript := self._transcripts.get(eid)) is not None:
+                self._hear_turn(transcript)
 
     def _record(self, records: list[RawRecord]) -> None:
-        """Bring what is told by now, then records, into the journal and to the rows."""
-        self._write_told()
+        """Bring records into the journal, and to the rows."""
         if not records:
             return
         try:
@@ -311,34 +321,43 @@ class Scribe:
         except OSError as error:
             self._owe(records, error)
         else:
-            self._take_in(records)
+            self._take_in_safely(records)
         self._last_heard_ns = self._clock.monotonic_ns()
-
-    def _hear_out(self, ends: list[RawRecord]) -> None:
-        """Let exchanges tell what they can before they end."""
-        for eid, _, at_ns, _ in ends:
-            transcript = self._transcripts.get(eid)
-            if transcript is not None and not transcript.is_recognised:
-                self._clear_backlog()  # an event may show how to read the request
-                transcript = self._transcripts.get(eid)
-            if transcript is None:
-                continue
-            try:
-                self._hear_turn(transcript)
-            except Exception as error:  # noqa: BLE001 - told within
-                rows = Rows()
-                self._fail(transcript, at_ns, rows, error)
-                self._segment.keep(rows)
 
     def _write_told(self) -> None:
         """Write what exchanges told of others; a little of it waits for a full disk."""
-        told, self._told = records_of(self._told), self._told[-_TOLD_MAX:]
-        if not told or "journal" in self._problems:
+        if "journal" not in self._problems:
+            try:
+                self._append_told()
+            except OSError as error:
+                self._miss([], error)
+        del self._told[:-_TOLD_MAX]
+
+    def _append_told(self) -> None:
+        if not self._told:
             return
-        with suppress(OSError):
-            self._append(told)
-            self._told = []
-            self._take_in(told)
+        told = records_of(self._told)
+        self._append(told)
+        self._told = []
+        self._take_in_safely(told)
+
+    def _take_in_safely(self, records: list[RawRecord]) -> None:
+        """Make the rows of records; where that fails, they are made of the journal."""
+        try:
+            self._take_in(records)
+        except Exception as error:  # noqa: BLE001 - told within
+            self._survive(error, records)
+
+    def _survive(self, error: Exception, records: list[RawRecord]) -> None:
+        """Go on after a fault of ours: it must not end the recording of all others."""
+        log.error("a batch was not recorded whole; please report this", exc_info=error)
+        self._lose("fault", records, _OUR_FAULT)
+        # The journal may have what the tables now lack.
+        self._segment.is_suspect = True
+        for eid, op, _, _ in records:
+            if op is _END:
+                self._forget(eid)
+                self._audience.forget(eid)
 
     def _append(self, records: list[RawRecord]) -> pa.RecordBatch:
         if self._is_stuck():
@@ -347,12 +366,18 @@ class Scribe:
 
     def _owe(self, records: list[RawRecord], error: OSError) -> None:
         """Keep what must be known of records that the journal did not take."""
-        self._journal_errors += 1
+        self._miss([record for record in records if record[1] is not _END], error)
+        self._debt.add(self._honest(r) for r in records if r[1] not in _BODIES)
+
+    def _miss(self, records: list[RawRecord], error: OSError) -> None:
+        """Note that the journal cannot be written, and what is lost by that."""
+        if not self._has_failed:
+            self._has_failed = True
+            self._journal_errors += 1
         reason = self._problems.setdefault(
             "journal", f"the journal could not be written: {error.strerror}"
         )
         self._lose("journal", records, reason)
-        self._debt.add(self._honest(r) for r in records if r[1] not in _BODIES)
 
     def _look_again(self) -> None:
         """See whether what was wrong still is."""
@@ -375,9 +400,12 @@ class Scribe:
         """Write what is owed; False if that still cannot be."""
         try:
             while owed := self._debt.first(_ROOM_BYTES):
+                self._hear_out([record for record in owed if record[1] is _END])
+                self._append_told()
                 self._append(owed)
                 self._debt.paid(len(owed))
-                self._take_in(owed)
+                self._take_in_safely(owed)
+            self._append_told()
         except OSError:
             return False
         return True
@@ -572,10 +600,17 @@ class Scribe:
 
     def _hear_turn(self, transcript: Transcript) -> None:
         """Let others hear of the results that a request has, once."""
-        is_new = transcript.turn is not None and not transcript.is_turn_told
-        if is_new and (part := transcript.part()) is not None:
-            transcript.is_turn_told = True
-            self._told += self._conversations.asked(part)
+        if transcript.turn is None or transcript.is_turn_told:
+            return
+        transcript.is_turn_told = True
+        try:
+            if (part := transcript.part()) is not None:
+                self._told += self._conversations.asked(part)
+        except Exception:
+            log.exception(
+                "what exchange %s answers is not known; please report this",
+                transcript.exchange_id,
+            )
 
     def _look_at_spool(self, transcript: Transcript) -> None:
         """Say so if a long request body cannot be kept."""
@@ -692,8 +727,7 @@ class Scribe:
                 " kept, and `sse-recorder recover` seals it",
             )
         else:
-            self._seals += 1
-            self._problems.pop("seal", None)
+            self._seals += 1  # an earlier one may still wait for its recovery
 
     def _submit_recovery(self) -> None:
         """Let what could not be sealed be sealed from its journal, now and then."""

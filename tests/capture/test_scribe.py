@@ -7,7 +7,8 @@ import os
 import resource
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import wait
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,6 +35,7 @@ from sse_recorder.capture import Limits, Writer
 from sse_recorder.capture.scribe import Scribe
 from sse_recorder.capture.tap import FLUSH_INTERVAL_S, RecordQueue, Tap
 from sse_recorder.clock import SYSTEM, FakeClock
+from sse_recorder.dialects.conversations import Conversations
 from sse_recorder.exchange import (
     Ending,
     Exchange,
@@ -47,7 +49,9 @@ from sse_recorder.exchange import (
 )
 from sse_recorder.otel import Listener, StreamFacts, facts_of
 from sse_recorder.redact import Redactor
+from sse_recorder.store.journal import read as read_journal
 from sse_recorder.store.recovery import recover
+from sse_recorder.store.segment import OpenSegment
 from sse_recorder.store.store import Store
 from sse_recorder.store.verify import Tally, verify
 from sse_recorder.tables import Rows
@@ -255,6 +259,14 @@ def test_what_is_still_owed_at_the_end_is_sealed(tmp_path: Path) -> None:
     assert outcomes == ["incomplete"] * 10
 
 
+def unsealed(root: Path) -> Iterator[Path]:
+    """Give the journals that have an exchange in them."""
+    for path in root.glob(".journal/*.arrows"):
+        with suppress(FileNotFoundError):
+            if path.stat().st_size > 999:
+                yield path
+
+
 def test_what_could_not_be_sealed_is_sealed_when_it_can_be(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -263,16 +275,47 @@ def test_what_could_not_be_sealed_is_sealed_when_it_can_be(
     with writing(tmp_path, limits=Limits(segment_bytes=1)) as writer:
         for name in ("one", "two"):
             hold(writer.tap(name, 0), 0)
-            until_journaled = f"exchange_id = '{name}' AND outcome IS NOT NULL"
             eventually(lambda: writer.health().lasting)
         assert "could not be sealed" in writer.health().lasting[0]
         (tmp_path / "exchanges").unlink()
+        hold(writer.tap("three", 0), 0)  # which can be sealed at once
+        assert until(tmp_path, "exchange_id = 'three' AND outcome IS NOT NULL")
         eventually(lambda: not writer.health().lasting)
-        assert until(tmp_path, until_journaled)
-        assert not [
-            p for p in tmp_path.glob(".journal/*.arrows") if p.stat().st_size > 999
-        ]
+        eventually(lambda: not any(unsealed(tmp_path)))
     assert caplog.text.count("could not be sealed") == 1
+
+
+def test_a_seal_does_not_hide_that_an_earlier_one_failed(tmp_path: Path) -> None:
+    """It is tried again as long as there is something that was not sealed."""
+    clock, queue = FakeClock(), RecordQueue(10**6)
+    scribe = Scribe(
+        tmp_path,
+        recorder_id="r",
+        redactor=Redactor(),
+        spans=None,
+        limits=Limits(segment_bytes=1),
+        clock=clock.clock(),
+    )
+
+    def write(*names: str) -> None:
+        for name in names:
+            hold(Tap(queue, name, 0), 0)
+        scribe.write((queue.take(0) or []) if names else [])
+        assert scribe._sealing is not None
+        wait([scribe._sealing])
+
+    (tmp_path / "exchanges").write_text("in the way")
+    write("one")
+    write("two")  # and one is tried again, in vain
+    (tmp_path / "exchanges").unlink()
+    write("three")
+    assert [path.name for path in unsealed(tmp_path)] != []
+    assert len(scribe.status.problems) == 1
+    clock.advance(10_000_000_000)
+    write()
+    assert not scribe.status.problems
+    assert not any(unsealed(tmp_path))
+    scribe.close()
 
 
 def test_a_request_body_that_cannot_be_kept_is_told(
@@ -646,6 +689,36 @@ def conversing(
     return scribe
 
 
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [(OpenSegment, "keep"), (Conversations, "asked"), (Conversations, "ended")],
+    ids=["rows", "asked", "ended"],
+)
+def test_a_fault_of_ours_costs_no_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: type, name: str
+) -> None:
+    """The journal has what the rows lack, and is what they are made of then."""
+    real, faults = getattr(owner, name), [RuntimeError("ours")]
+
+    def once(*args: object) -> object:
+        if faults:
+            raise faults.pop()
+        return real(*args)
+
+    monkeypatch.setattr(owner, name, once)
+    scribe = conversing(tmp_path, at_once=True)
+    assert not faults
+    scribe._roll()
+    queue = RecordQueue(10**6)
+    ask(Tap(queue, "c", 0), {"messages": []}, at_ms=40)
+    scribe.write(queue.take(0) or [])
+    scribe.close()
+    recover(tmp_path)
+    with Store.open(tmp_path) as store:
+        found = [(e.exchange_id, e.outcome, e.frame_count) for e in store.exchanges()]
+    assert sorted(found) == [(eid, "complete", 1) for eid in "abc"]
+
+
 def batch_ends(path: Path) -> list[int]:
     """Return where the batches of a journal end, the whole of it last."""
     file = pa.OSFile(str(path))
@@ -683,19 +756,28 @@ def test_an_answer_outlives_the_process(tmp_path: Path) -> None:
     assert list(verify(tmp_path, Tally())) == []
 
 
-def test_an_answer_waits_while_it_cannot_be_written(tmp_path: Path) -> None:
-    """Until then the call has none; what the journal lacks is in no row."""
+@pytest.mark.parametrize("is_close", [False, True], ids=["no room", "too little"])
+def test_an_answer_waits_while_it_cannot_be_written(
+    tmp_path: Path, *, is_close: bool
+) -> None:
+    """Until then the call has none, and the request that answers it is not over."""
     whole = conversing(tmp_path / "whole")
     (path,) = (tmp_path / "whole").glob(".journal/*.arrows")
-    *_, asked, _answer, _end, _unmatched = batch_ends(path)
-    with full_disk(asked + 1):
+    *_, asked, answer, _end, _unmatched = batch_ends(path)
+    with full_disk(answer - 1 if is_close else asked + 1):
         scribe = conversing(tmp_path / "cut")
     assert answered(tmp_path / "cut") == [
         ("a", 0, "unanswered", None, None),
         ("a", 1, "unanswered", None, None),
     ]
+    until(tmp_path / "cut", "exchange_id = 'b' AND outcome IS NULL")
+    assert scribe.status.journal_errors == len(scribe.status.problems) == 1
     scribe.write([])
     assert answered(tmp_path / "cut") == PAIRED
+    until(tmp_path / "cut", "exchange_id = 'b' AND outcome = 'complete'")
+    (path,) = (tmp_path / "cut").glob(".journal/*.arrows")
+    ops = [(r.exchange_id, r.op) for r in read_journal(path)]
+    assert ops.index(("a", Op.TOOL_CALL)) < ops.index(("b", Op.END))
     for one in (scribe, whole):
         one.close()
     assert answered(tmp_path / "cut") == PAIRED
