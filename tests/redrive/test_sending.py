@@ -54,9 +54,11 @@ def test_requests_arrive_at_their_times_whatever_the_server_does(
 
         with closing(redrive):
             meanwhile(redrive, all_came, let_go)
-    assert server.targets == paths
-    first_ns = server.asked[0].at_ns
-    for asked, at_ms in zip(server.asked, due_ms, strict=True):
+    # Two that are 5 ms apart may change places on their ways through a busy machine.
+    came = sorted(server.asked, key=lambda asked: asked.target)
+    assert [asked.target for asked in came] == paths
+    first_ns = came[0].at_ns
+    for asked, at_ms in zip(came, due_ms, strict=True):
         assert abs(asked.at_ns - first_ns - at_ms * MS) < NEAR_NS
     assert redrive.lateness.count == len(due_ms)
     assert 0 <= redrive.lateness.p50_ns <= redrive.lateness.max_ns < NEAR_NS
