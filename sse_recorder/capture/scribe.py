@@ -9,8 +9,9 @@ at a time costs less than half: so what streams said is kept in a backlog, which
 transcribed when an exchange does anything but go on, when there is much of it, and
 before a seal.  What one exchange tells of the tool calls of another (see
 `conversations`) comes into the journal before the end of the one that told it: who
-reads that a request is over, now or after a crash, finds what it answered.  Sealing is
-done by another thread, so that the journal does not wait.
+reads that a request is over, now or after a crash, finds what it answered of calls that
+were known by then.  Sealing is done by another thread, so that the journal does not
+wait.
 
 What cannot be written is lost, and said: in the exchange's outcome, in the log once a
 minute, and in `status`.  Nothing here raises for what a disk does.  Rows are made only
